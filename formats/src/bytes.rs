@@ -1,0 +1,1 @@
+//! Bounds-checked little-endian cursor.

@@ -1,0 +1,41 @@
+//! The one error type of this crate: each variant says what is wrong and carries the offset, the limit and the value.
+
+use std::{io, path::PathBuf};
+
+/// Why bytes were refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The operating system refused to open, map, read or write a file.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb: `open`, `map`, `write`, `rename`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A value reaches past the end of what there is.
+    #[error("{what} at offset {offset} needs {need} bytes, {have} are there")]
+    OutOfBounds {
+        /// The field being read.
+        what: &'static str,
+        /// Where it starts, in bytes.
+        offset: u64,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes left.
+        have: u64,
+    },
+    /// A buffer has the wrong length for the operation asked of it.
+    #[error("{what}: expected a length of {expected}, found {found}")]
+    LengthMismatch {
+        /// The buffer.
+        what: &'static str,
+        /// Length expected.
+        expected: usize,
+        /// Length found.
+        found: usize,
+    },
+}

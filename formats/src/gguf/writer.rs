@@ -1,0 +1,5 @@
+//! Writing.
+
+/// Streams a GGUF file.
+#[derive(Debug)]
+pub struct GgufWriter {}

@@ -1,0 +1,20 @@
+//! Bytes on disk to typed, checked views: GGUF files, quantised block formats, Hugging Face directories.
+//!
+//! This crate knows nothing of CPUs or models. A file is parsed once, by one validating pass, into values
+//! that cannot be wrong; every later layer borrows from them. Tensor data is never copied: a [`Bytes`] is a
+//! counted reference into the memory map (or into a buffer the caller gave).
+
+mod bytes;
+mod error;
+#[cfg(feature = "gguf")]
+pub mod gguf;
+#[cfg(feature = "import")]
+pub mod import;
+#[cfg(feature = "gguf")]
+mod map;
+pub mod quant;
+mod storage;
+
+pub use error::FormatError;
+pub use quant::QuantType;
+pub use storage::Bytes;

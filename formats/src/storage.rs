@@ -1,0 +1,70 @@
+//! A shared, immutable run of bytes: the owner (memory map, buffer, static data) is counted, the range is fixed.
+//!
+//! Everything that borrows from a model file holds one of these, so no public type needs a lifetime and the file
+//! stays mapped exactly as long as something still reads it.
+
+use std::{fmt, ops::Deref, ops::Range, sync::Arc};
+
+use crate::FormatError;
+
+/// A cheap-to-clone view of `len` bytes inside a shared owner.
+#[derive(Clone)]
+pub struct Bytes {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    /// Takes over `owner` and views all of it.
+    pub fn from_owner(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+        let range = 0..owner.as_ref().len();
+        Self { owner: Arc::new(owner), range }
+    }
+
+    /// A view of `range`, counted from the start of this view.
+    ///
+    /// # Errors
+    /// [`FormatError::OutOfBounds`] if the range does not lie inside this view.
+    pub fn slice(&self, range: Range<usize>) -> Result<Self, FormatError> {
+        let outside = || FormatError::OutOfBounds {
+            what: "byte range",
+            offset: range.start as u64,
+            need: range.end.saturating_sub(range.start) as u64,
+            have: self.range.len() as u64,
+        };
+        if range.start > range.end || range.end > self.range.len() {
+            return Err(outside());
+        }
+        // Neither sum can wrap: both are at most `self.range.end`.
+        let start = self.range.start + range.start;
+        let end = self.range.start + range.end;
+        Ok(Self { owner: Arc::clone(&self.owner), range: start..end })
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // An owner whose `as_ref` shrank would be a bug of that type; an empty view is the safe answer.
+        (*self.owner).as_ref().get(self.range.clone()).unwrap_or(&[])
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from_owner(bytes)
+    }
+}
+
+impl From<&'static [u8]> for Bytes {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self::from_owner(bytes)
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bytes({} bytes)", self.len())
+    }
+}

@@ -1,0 +1,1 @@
+//! Shared pieces of the cross-crate tests: fixture builders, a seeded generator, comparison helpers.
