@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::QuantType;
+
 /// Why bytes were refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,5 +39,23 @@ pub enum FormatError {
         expected: usize,
         /// Length found.
         found: usize,
+    },
+    /// This crate reads a storage format but does not write it.
+    #[error("no encoder for {ty}")]
+    NoEncoder {
+        /// The format.
+        ty: QuantType,
+    },
+    /// A value that a storage format cannot represent.
+    #[error("{ty} cannot store {value} at index {index}: the largest magnitude is {limit}")]
+    Unencodable {
+        /// The format.
+        ty: QuantType,
+        /// Index of the value in the slice given.
+        index: usize,
+        /// The value: NaN, infinite or too large.
+        value: f32,
+        /// The largest magnitude the format can hold.
+        limit: f32,
     },
 }
