@@ -60,3 +60,10 @@ pub(super) fn largest(values: &[f32]) -> f32 {
         |max: f32, &x| if x.abs() > max.abs() { x } else { max },
     )
 }
+
+/// 1 / d, or 0 where that is not a finite number: such a scale stores zeros.
+#[inline]
+pub(super) fn inverse(d: f32) -> f32 {
+    let inverse = 1.0 / d;
+    if inverse.is_finite() { inverse } else { 0.0 }
+}

@@ -19,6 +19,7 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod search;
 
 pub use iq4_nl::IQ4_NL;
 pub use plain::{BF16, F16, F32, I8};
@@ -161,12 +162,12 @@ impl QuantType {
             Self::BF16 => const { &Format::both::<BF16>(30, "bf16") },
             Self::Q4_0 => const { &Format::both::<Q4_0>(2, "q4_0") },
             Self::Q4_1 => const { &Format::read_only::<Q4_1>(3, "q4_1") },
-            Self::Q5_0 => const { &Format::read_only::<Q5_0>(6, "q5_0") },
+            Self::Q5_0 => const { &Format::both::<Q5_0>(6, "q5_0") },
             Self::Q5_1 => const { &Format::read_only::<Q5_1>(7, "q5_1") },
             Self::Q8_0 => const { &Format::both::<Q8_0>(8, "q8_0") },
-            Self::Q4_K => const { &Format::read_only::<Q4_K>(12, "q4_k") },
+            Self::Q4_K => const { &Format::both::<Q4_K>(12, "q4_k") },
             Self::Q5_K => const { &Format::read_only::<Q5_K>(13, "q5_k") },
-            Self::Q6_K => const { &Format::read_only::<Q6_K>(14, "q6_k") },
+            Self::Q6_K => const { &Format::both::<Q6_K>(14, "q6_k") },
             Self::IQ4_NL => const { &Format::read_only::<IQ4_NL>(20, "iq4_nl") },
             Self::I8 => const { &Format::read_only::<I8>(24, "i8") },
         }

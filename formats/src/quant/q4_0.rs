@@ -44,9 +44,8 @@ impl EncodeBlock for Q4_0 {
         let Some((values, block)) = cast::arrays_mut::<18, 32>(values, block) else {
             return;
         };
-        let max = cast::largest(values);
-        let d = max / -8.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let d = cast::largest(values) / -8.0;
+        let inverse = cast::inverse(d);
         let q = |x: f32| ((x * inverse + 8.5) as u8).min(15);
         let [d0, d1, qs @ ..] = block;
         [*d0, *d1] = f16::from_f32(d).to_le_bytes();

@@ -43,7 +43,7 @@ impl EncodeBlock for Q8_0 {
             return;
         };
         let d = cast::largest(values).abs() / 127.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let inverse = cast::inverse(d);
         let [d0, d1, qs @ ..] = block;
         [*d0, *d1] = f16::from_f32(d).to_le_bytes();
         for (q, x) in qs.iter_mut().zip(values) {
