@@ -1,1 +1,44 @@
-//! Arithmetic.
+//! Arithmetic: packed weights, and the operations of a transformer on a row range the caller chose.
+//!
+//! Nothing here starts a thread, allocates, opens a file or remembers anything: a [`Kernels`] is the choice of an
+//! instruction set, made once and passed in; every function of [`ops`] checks its shapes once and then runs one entry
+//! of that instruction set's table. Work is split by the caller, who hands each thread its own [`Tile`] of the output.
+//!
+//! Results do not depend on how the work was split: a token's numbers are bit-equal whatever row range, token batch or
+//! neighbour tokens it was computed with (within one [`Isa`]).
+//!
+//! ```
+//! use halfbyte_formats::{Bytes, QuantType};
+//! use halfbyte_kernels::{Kernels, Tile, ops};
+//!
+//! # fn main() -> Result<(), halfbyte_kernels::KernelError> {
+//! let kernels = Kernels::detect();
+//! // Two rows of depth three.
+//! let weights: Vec<u8> = [1.0f32, 2.0, 3.0, 0.5, 0.5, 0.5].iter().flat_map(|w| w.to_le_bytes()).collect();
+//! let weights = kernels.pack(QuantType::F32, 2, 3, Bytes::from(weights))?;
+//!
+//! let mut out = [0.0; 2];
+//! ops::matmul(&kernels, &weights, 0..2, &[1.0, 1.0, 2.0], &mut Tile::new(&mut out, 1, 2)?)?;
+//! assert_eq!(out, [9.0, 2.0]);
+//! # Ok(())
+//! # }
+//! ```
+
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+#![warn(missing_docs, unreachable_pub, unnameable_types)]
+#![warn(clippy::multiple_unsafe_ops_per_block, clippy::self_named_module_files)]
+
+mod dispatch;
+mod error;
+mod isa;
+pub mod ops;
+mod pack;
+mod portable;
+mod scalar;
+mod tile;
+
+pub use error::KernelError;
+pub use isa::{Isa, Kernels};
+pub use ops::{KvLayout, KvType};
+pub use pack::PackedMatrix;
+pub use tile::Tile;

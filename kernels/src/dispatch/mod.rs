@@ -1,0 +1,3 @@
+//! What a tier is made of.
+
+pub(crate) mod table;

@@ -1,0 +1,77 @@
+//! The table of one tier: for each weight format the layout and the two kernels that read it, for every other
+//! operation one function.
+//!
+//! The scalar table is complete; a faster tier writes only what it beats: `KernelTable { .., ..super::TABLE }`. Fields are
+//! `unsafe fn` because `#[target_feature]` functions only coerce to those; [`ops`](crate::ops) is their only caller.
+//!
+//! # Safety of every field
+//! - The CPU runs the tier's instruction set. A [`Kernels`](crate::Kernels) is the proof.
+//!
+//! Shapes are checked by [`ops`](crate::ops) too, but no function here may rely on them for memory safety.
+
+use halfbyte_formats::QuantType;
+
+use crate::Tile;
+use crate::ops::{AttentionGqa, KvType};
+use crate::pack::{PackLayout, WeightRows};
+
+/// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)`, `x: (out.tokens(), depth)`, `depth > 0`.
+pub(crate) type MatmulFn =
+    unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
+
+/// The kernels of one weight format, and the arrangement of blocks they read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matmul {
+    /// What `gemv` and `gemm` read.
+    pub(crate) layout: PackLayout,
+    /// One token.
+    pub(crate) gemv: MatmulFn,
+    /// Any number of tokens; bit-equal to `gemv` for each of them.
+    pub(crate) gemm: MatmulFn,
+}
+
+/// The functions of one tier. Contracts (shapes, formulas) stand at the functions of [`ops`](crate::ops).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KernelTable {
+    pub(crate) matmul_f32: Matmul,
+    pub(crate) matmul_f16: Matmul,
+    pub(crate) matmul_bf16: Matmul,
+    pub(crate) matmul_q4_0: Matmul,
+    pub(crate) matmul_q4_1: Matmul,
+    pub(crate) matmul_q5_0: Matmul,
+    pub(crate) matmul_q5_1: Matmul,
+    pub(crate) matmul_q8_0: Matmul,
+    pub(crate) matmul_q4_k: Matmul,
+    pub(crate) matmul_q5_k: Matmul,
+    pub(crate) matmul_q6_k: Matmul,
+    pub(crate) matmul_iq4_nl: Matmul,
+    pub(crate) rms_norm: unsafe fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+    pub(crate) rope_neox: unsafe fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
+    pub(crate) silu_mul: unsafe fn(gate: &mut [f32], up: &[f32]),
+    pub(crate) add: unsafe fn(x: &mut [f32], y: &[f32]),
+    pub(crate) softmax: unsafe fn(x: &mut [f32]),
+    pub(crate) kv_append: unsafe fn(ty: KvType, cell: &mut [u8], row: &[f32]),
+    pub(crate) attention_gqa:
+        unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
+}
+
+impl KernelTable {
+    /// The kernels of a weight format; `None` if there are none.
+    pub(crate) fn matmul(&self, ty: QuantType) -> Option<&Matmul> {
+        Some(match ty {
+            QuantType::F32 => &self.matmul_f32,
+            QuantType::F16 => &self.matmul_f16,
+            QuantType::BF16 => &self.matmul_bf16,
+            QuantType::Q4_0 => &self.matmul_q4_0,
+            QuantType::Q4_1 => &self.matmul_q4_1,
+            QuantType::Q5_0 => &self.matmul_q5_0,
+            QuantType::Q5_1 => &self.matmul_q5_1,
+            QuantType::Q8_0 => &self.matmul_q8_0,
+            QuantType::Q4_K => &self.matmul_q4_k,
+            QuantType::Q5_K => &self.matmul_q5_k,
+            QuantType::Q6_K => &self.matmul_q6_k,
+            QuantType::IQ4_NL => &self.matmul_iq4_nl,
+            _ => return None,
+        })
+    }
+}

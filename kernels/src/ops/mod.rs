@@ -1,0 +1,18 @@
+//! The operations: each function is a contract (shapes, formula, errors), checks its arguments once and then calls the
+//! table of the chosen [`Kernels`](crate::Kernels).
+
+mod act;
+mod attention;
+mod kv;
+mod matmul;
+mod norm;
+mod rope;
+mod softmax;
+
+pub use act::{add, add_bias, silu_mul};
+pub use attention::{AttentionGqa, attention_gqa};
+pub use kv::{KvLayout, KvType, kv_append};
+pub use matmul::{decode_row, matmul};
+pub use norm::rms_norm;
+pub use rope::rope_neox;
+pub use softmax::{argmax, softmax};

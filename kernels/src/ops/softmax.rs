@@ -1,0 +1,28 @@
+//! From logits to probabilities, or to the best index.
+
+use crate::Kernels;
+use crate::error::KernelError;
+
+/// Softmax in place: `x[i] = exp(x[i] - max) / Σ_j exp(x[j] - max)`.
+///
+/// `-inf` becomes 0. Nothing happens to an empty slice. Where the formula has no value (a NaN or `+inf` among the inputs, or
+/// nothing but `-inf`) some of the results are NaN.
+///
+/// # Errors
+/// None today; the signature is that of every operation.
+pub fn softmax(k: &Kernels, x: &mut [f32]) -> Result<(), KernelError> {
+    // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
+    unsafe { (k.table().softmax)(x) };
+    Ok(())
+}
+
+/// The index of the largest element: the lowest one if several are equal. NaN never wins; `None` if there is nothing else.
+pub fn argmax(x: &[f32]) -> Option<usize> {
+    let mut best: Option<(usize, f32)> = None;
+    for (i, &v) in x.iter().enumerate() {
+        if !v.is_nan() && best.is_none_or(|(_, top)| v > top) {
+            best = Some((i, v));
+        }
+    }
+    best.map(|(i, _)| i)
+}

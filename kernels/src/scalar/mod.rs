@@ -1,0 +1,43 @@
+//! The reference tier: plain Rust, nothing but `std` and the format code of `halfbyte-formats`.
+//!
+//! Its table is complete; every other tier starts from it and is tested against it. Loops are written over fixed-size
+//! arrays so that the compiler turns them into vector code, and sum in a fixed order, so that a result never depends on
+//! how work was split. Multiplications and additions stay separate: Rust does not contract them, so all targets agree.
+
+pub(crate) mod act;
+pub(crate) mod attention;
+mod dot;
+mod half;
+pub(crate) mod kv;
+pub(crate) mod matmul;
+pub(crate) mod norm;
+pub(crate) mod rope;
+pub(crate) mod softmax;
+
+use halfbyte_formats::quant::{BF16, F32, IQ4_NL, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+
+use crate::dispatch::table::KernelTable;
+use half::Half;
+
+/// Every entry of this tier.
+pub(crate) static TABLE: KernelTable = KernelTable {
+    matmul_f32: matmul::entry::<F32>(),
+    matmul_f16: matmul::entry::<Half>(),
+    matmul_bf16: matmul::entry::<BF16>(),
+    matmul_q4_0: matmul::entry::<Q4_0>(),
+    matmul_q4_1: matmul::entry::<Q4_1>(),
+    matmul_q5_0: matmul::entry::<Q5_0>(),
+    matmul_q5_1: matmul::entry::<Q5_1>(),
+    matmul_q8_0: matmul::entry::<Q8_0>(),
+    matmul_q4_k: matmul::entry::<Q4_K>(),
+    matmul_q5_k: matmul::entry::<Q5_K>(),
+    matmul_q6_k: matmul::entry::<Q6_K>(),
+    matmul_iq4_nl: matmul::entry::<IQ4_NL>(),
+    rms_norm: norm::rms_norm,
+    rope_neox: rope::rope_neox,
+    silu_mul: act::silu_mul,
+    add: act::add,
+    softmax: softmax::softmax,
+    kv_append: kv::kv_append,
+    attention_gqa: attention::attention_gqa,
+};
