@@ -39,6 +39,6 @@ mod tile;
 
 pub use error::KernelError;
 pub use isa::{Isa, Kernels};
-pub use ops::{KvLayout, KvType};
+pub use ops::kv::{KvLayout, KvType};
 pub use pack::PackedMatrix;
 pub use tile::Tile;

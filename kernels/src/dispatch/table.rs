@@ -11,8 +11,9 @@
 
 use halfbyte_formats::QuantType;
 
+use crate::KvType;
 use crate::Tile;
-use crate::ops::{AttentionGqa, KvType};
+use crate::ops::AttentionGqa;
 use crate::pack::{PackLayout, WeightRows};
 
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)`, `x: (out.tokens(), depth)`, `depth > 0`.

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::KvLayout;
-use crate::Kernels;
 use crate::error::{KernelError, not_zero, same_len, whole_units};
+use crate::{Kernels, KvLayout};
 
 /// What a query attends to: one layer's cache and the part of it that is visible.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 
 mod act;
 mod attention;
-mod kv;
+pub(crate) mod kv;
 mod matmul;
 mod norm;
 mod rope;
@@ -11,7 +11,7 @@ mod softmax;
 
 pub use act::{add, add_bias, silu_mul};
 pub use attention::{AttentionGqa, attention_gqa};
-pub use kv::{KvLayout, KvType, kv_append};
+pub use kv::kv_append;
 pub use matmul::{decode_row, matmul};
 pub use norm::rms_norm;
 pub use rope::rope_neox;

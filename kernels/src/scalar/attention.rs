@@ -14,7 +14,8 @@ use halfbyte_formats::quant::{BlockFormat, F32};
 use super::dot::{DECODED, Decoded, LANES, accumulate, decode_run, reduce};
 use super::half::Half;
 use super::softmax::{exp_sum, max};
-use crate::ops::{AttentionGqa, KvType};
+use crate::KvType;
+use crate::ops::AttentionGqa;
 
 /// Positions of a tile.
 const TILE: usize = 64;

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::ops::KvType;
+use crate::KvType;
 
 /// Stores `row: (head_dim,)` into `cell`, `head_dim` elements of `ty`. See [`ops::kv_append`](crate::ops::kv_append).
 pub(crate) fn kv_append(ty: KvType, cell: &mut [u8], row: &[f32]) {
