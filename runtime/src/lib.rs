@@ -1,1 +1,45 @@
-//! Graphs, memory, time.
+//! Run language models on phones and small CPUs.
+//!
+//! A [`Model`] is a memory-mapped GGUF file and what was checked about it: immutable, `Send + Sync`, cheap to clone.
+//! A [`Session`] is one conversation with it: it owns its keys and values, its sampler and its buffers, and can move
+//! between threads. There is no global state, no environment variable, no async, and no lifetime in a public type.
+//!
+//! ```no_run
+//! use halfbyte::{Model, SessionOptions};
+//!
+//! # fn main() -> Result<(), halfbyte::RuntimeError> {
+//! let model = Model::open("model.gguf")?;
+//! let mut session = model.session(&SessionOptions::default())?;
+//! session.push_text("Once upon a time")?;
+//! for piece in session.by_ref().take(100) {
+//!     print!("{}", piece?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#![deny(unsafe_code)]
+
+mod cancel;
+mod config;
+mod error;
+mod exec;
+mod generate;
+mod kv;
+mod layers;
+mod model;
+mod models;
+mod session;
+mod stats;
+pub mod text;
+mod weights;
+
+pub use cancel::CancelToken;
+pub use config::ModelConfig;
+pub use error::RuntimeError;
+pub use generate::{DEFAULT_SEED, Finish, Sampling, StopRules};
+pub use halfbyte_formats::gguf::{Gguf, Load};
+pub use halfbyte_kernels::{Isa, KvType};
+pub use model::{LoadOptions, Model};
+pub use session::{Session, SessionOptions};
+pub use stats::Stats;

@@ -1,0 +1,10 @@
+//! From logits to text: choosing a token, and knowing when to stop.
+
+mod sampler;
+mod stop;
+
+pub use sampler::{Sampling, DEFAULT_SEED};
+pub use stop::{Finish, StopRules};
+
+pub(crate) use sampler::Sampler;
+pub(crate) use stop::StopBuffer;

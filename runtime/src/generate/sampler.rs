@@ -1,0 +1,267 @@
+//! Choosing the next token.
+//!
+//! The order is the one most runtimes use: repetition penalty on the logits, then top-k, top-p, min-p, and last the
+//! temperature. All buffers are made once; choosing a token allocates nothing. The generator is SplitMix64 (Steele,
+//! Lea and Flood 2014), so a seed gives the same text on every machine that computes the same logits.
+
+use std::cmp::Ordering;
+
+use halfbyte_kernels::ops;
+
+use crate::RuntimeError;
+
+/// Seed used when none is given, so that a first run can be repeated.
+pub const DEFAULT_SEED: u64 = 42;
+
+/// How the next token is chosen.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sampling {
+    /// 0 always takes the most likely token; 1 samples from the model's own distribution.
+    pub temperature: f32,
+    /// Keep the `k` most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keep the smallest set of tokens whose probabilities reach `p`; 1 keeps all.
+    pub top_p: f32,
+    /// Keep tokens at least this likely relative to the most likely one; 0 keeps all.
+    pub min_p: f32,
+    /// Logits of recent tokens are divided (if positive) or multiplied by this; 1 leaves them.
+    pub repeat_penalty: f32,
+    /// How many recent tokens the penalty looks at.
+    pub repeat_last: usize,
+    /// Seed of the random choice.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.7,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.0,
+            repeat_penalty: 1.1,
+            repeat_last: 64,
+            seed: DEFAULT_SEED,
+        }
+    }
+}
+
+impl Sampling {
+    /// Always the most likely token.
+    #[must_use]
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, repeat_penalty: 1.0, ..Self::default() }
+    }
+
+    fn check(&self) -> Result<(), RuntimeError> {
+        let finite = |option, value: f32, low: f32, high: f32| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            let expected = format!("{low} to {high}");
+            Err(RuntimeError::InvalidOption { option, found: value.to_string(), expected })
+        };
+        finite("temperature", self.temperature, 0.0, 100.0)?;
+        finite("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?;
+        finite("min_p", self.min_p, 0.0, 1.0)?;
+        finite("repeat_penalty", self.repeat_penalty, f32::MIN_POSITIVE, 100.0)
+    }
+}
+
+/// A checked [`Sampling`] with the state and buffers it needs.
+pub(crate) struct Sampler {
+    options: Sampling,
+    random: SplitMix64,
+    /// (token, logit), then (token, probability), of the tokens still in the race.
+    candidates: Vec<(u32, f32)>,
+    /// Logits under penalty.
+    logits: Vec<f32>,
+}
+
+impl Sampler {
+    pub(crate) fn new(options: Sampling, vocab: usize) -> Result<Self, RuntimeError> {
+        options.check()?;
+        let random = SplitMix64(options.seed);
+        Ok(Self { options, random, candidates: Vec::with_capacity(vocab), logits: Vec::with_capacity(vocab) })
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.options.seed
+    }
+
+    /// The next token for `logits: (vocab)` after `history`; `position` is only for the error.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NonFiniteLogits`] if no token can be chosen honestly.
+    pub(crate) fn choose(&mut self, logits: &[f32], history: &[u32], position: usize) -> Result<u32, RuntimeError> {
+        if logits.is_empty() || logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+            return Err(RuntimeError::NonFiniteLogits { position });
+        }
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        self.penalise(history);
+        let best = ops::argmax(&self.logits).filter(|&best| self.logits[best] > f32::NEG_INFINITY);
+        let best = best.ok_or(RuntimeError::NonFiniteLogits { position })?;
+        if self.options.temperature == 0.0 {
+            return Ok(id(best));
+        }
+        self.narrow(self.logits[best]);
+        Ok(self.draw().unwrap_or(id(best)))
+    }
+
+    /// Each token of the recent history counts once, however often it occurred (Keskar et al. 2019, section 4.1).
+    fn penalise(&mut self, history: &[u32]) {
+        let penalty = self.options.repeat_penalty;
+        if penalty == 1.0 {
+            return;
+        }
+        let recent = &history[history.len().saturating_sub(self.options.repeat_last)..];
+        for (index, &token) in recent.iter().enumerate() {
+            let seen = recent[..index].contains(&token);
+            if let Some(logit) = self.logits.get_mut(token as usize).filter(|_| !seen) {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+    }
+
+    /// Fills `candidates` with the tokens that pass top-k, top-p and min-p, and their weights at the temperature.
+    fn narrow(&mut self, best: f32) {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.options;
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        candidates.extend(self.logits.iter().enumerate().map(|(token, &logit)| (id(token), logit)));
+
+        let by_logit = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        let keep = if top_k == 0 { candidates.len() } else { top_k.min(candidates.len()) };
+        if keep < candidates.len() {
+            candidates.select_nth_unstable_by(keep - 1, by_logit);
+            candidates.truncate(keep);
+        }
+        if top_p < 1.0 || min_p > 0.0 {
+            candidates.sort_unstable_by(by_logit);
+            let total: f32 = candidates.iter().map(|(_, logit)| (logit - best).exp()).sum();
+            let mut reached = 0.0;
+            let mut keep = 0;
+            for (_, logit) in candidates.iter() {
+                let weight = (logit - best).exp();
+                // The most likely token always stays.
+                if keep > 0 && (reached >= top_p * total || weight < min_p) {
+                    break;
+                }
+                reached += weight;
+                keep += 1;
+            }
+            candidates.truncate(keep);
+        } else {
+            // Independent of how the selection above happened to arrange them.
+            candidates.sort_unstable_by_key(|candidate| candidate.0);
+        }
+        for (_, logit) in candidates.iter_mut() {
+            *logit = ((*logit - best) / temperature).exp();
+        }
+    }
+
+    fn draw(&mut self) -> Option<u32> {
+        let total: f64 = self.candidates.iter().map(|(_, weight)| f64::from(*weight)).sum();
+        let mut left = self.random.unit() * total;
+        for &(token, weight) in &self.candidates {
+            left -= f64::from(weight);
+            if left.partial_cmp(&0.0) == Some(Ordering::Less) {
+                return Some(token);
+            }
+        }
+        self.candidates.iter().rev().find(|(_, weight)| *weight > 0.0).map(|&(token, _)| token)
+    }
+}
+
+/// Vocabularies are far below 2^32 rows: their size is checked when the model is loaded.
+fn id(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1).
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, -1.0, 0.0];
+
+    fn counts(options: Sampling, history: &[u32]) -> [usize; 5] {
+        let mut sampler = Sampler::new(options, 5).expect("valid");
+        let mut counts = [0; 5];
+        for _ in 0..20_000 {
+            counts[sampler.choose(&LOGITS, history, 0).expect("finite") as usize] += 1;
+        }
+        counts
+    }
+
+    fn plain() -> Sampling {
+        Sampling { temperature: 1.0, ..Sampling::greedy() }
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax() {
+        let total: f64 = LOGITS.iter().map(|&l| f64::from(l).exp()).sum();
+        for (count, logit) in counts(plain(), &[]).iter().zip(LOGITS) {
+            let expected = f64::from(logit).exp() / total;
+            let sigma = (expected * (1.0 - expected) / 20_000.0).sqrt();
+            assert!((*count as f64 / 20_000.0 - expected).abs() < 5.0 * sigma, "{count} {expected}");
+        }
+    }
+
+    #[test]
+    fn each_filter_keeps_what_it_says() {
+        assert_eq!(counts(Sampling::greedy(), &[])[1], 20_000);
+        assert_eq!(counts(Sampling { top_k: 2, ..plain() }, &[])[..].iter().filter(|&&c| c > 0).count(), 2);
+        // Probabilities are 0.086 0.636 0.234 0.012 0.032.
+        assert_eq!(counts(Sampling { top_p: 0.6, ..plain() }, &[])[1], 20_000);
+        assert_eq!(counts(Sampling { top_p: 0.7, ..plain() }, &[]).iter().filter(|&&c| c > 0).count(), 2);
+        assert_eq!(counts(Sampling { min_p: 0.13, ..plain() }, &[]).iter().filter(|&&c| c > 0).count(), 3);
+        // 3 / 2 < 2: the penalty hands the first place to token 2, once however often token 1 occurred.
+        let penalised = Sampling { repeat_penalty: 2.0, ..Sampling::greedy() };
+        assert_eq!(counts(penalised.clone(), &[1, 1, 1])[2], 20_000);
+        assert_eq!(counts(Sampling { repeat_last: 1, ..penalised }, &[1, 4])[1], 20_000);
+    }
+
+    #[test]
+    fn a_seed_repeats_and_another_differs() {
+        let draw = |seed| {
+            let mut sampler = Sampler::new(Sampling { seed, ..plain() }, 5).expect("valid");
+            (0..64).map(|_| sampler.choose(&LOGITS, &[], 0).expect("finite")).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [f32::NAN, f32::INFINITY, -1.0] {
+            assert!(Sampler::new(Sampling { temperature: bad, ..plain() }, 5).is_err());
+            assert!(Sampler::new(Sampling { min_p: bad, ..plain() }, 5).is_err());
+            assert!(Sampler::new(Sampling { top_p: bad, ..plain() }, 5).is_err());
+            assert!(Sampler::new(Sampling { repeat_penalty: bad, ..plain() }, 5).is_err());
+        }
+        let mut sampler = Sampler::new(plain(), 5).expect("valid");
+        for bad in [[f32::NAN; 2], [0.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
+            assert!(matches!(sampler.choose(&bad, &[], 7), Err(RuntimeError::NonFiniteLogits { position: 7 })));
+        }
+        assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.0], &[], 0).ok(), Some(1));
+    }
+}

@@ -1,0 +1,473 @@
+//! What an application holds: push tokens or text, pull tokens or text, cancel.
+//!
+//! A session owns its cache and its activations, and nothing else can reach them. A token that was chosen but not yet
+//! run through the model is `pending`: the last one of a generation need never be run. Every call leaves the session
+//! at a committed token: a call that fails or is cancelled has no effect.
+
+use std::{fmt, time::Instant};
+
+use halfbyte_kernels::KvType;
+
+use crate::{
+    CancelToken, Finish, Model, RuntimeError, Sampling, Stats, StopRules,
+    exec::Scratch,
+    generate::{Sampler, StopBuffer},
+    kv::KvCache,
+    layers::{Exec, Want},
+    text::{Decoder, Special},
+};
+
+/// Context when none is asked for, unless the model's own is shorter.
+const DEFAULT_CONTEXT: usize = 4096;
+/// Prompt tokens that pass through the model at a time.
+const DEFAULT_BATCH: usize = 64;
+const MAX_BATCH: usize = 4096;
+
+/// What a session is made of.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionOptions {
+    /// Tokens the session can hold; by default 4096 or the model's own limit, whichever is less.
+    pub context: Option<usize>,
+    /// How keys and values are stored.
+    pub kv: KvType,
+    /// Prompt tokens that pass through the model at a time.
+    pub batch: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { context: None, kv: KvType::F16, batch: DEFAULT_BATCH }
+    }
+}
+
+/// One conversation with a [`Model`].
+pub struct Session {
+    model: Model,
+    cache: KvCache,
+    scratch: Scratch,
+    /// Residual stream of the last token, for the multi-token-prediction layer.
+    carry: Vec<f32>,
+    /// All tokens: `cache.len()` of them, and one more while it is pending.
+    tokens: Vec<u32>,
+    pending: bool,
+    sampler: Sampler,
+    rules: StopRules,
+    stop: StopBuffer,
+    finish: Option<Finish>,
+    decoder: Option<Decoder>,
+    /// Decoded text of the last token, before stop rules.
+    piece: String,
+    /// Text that the last call released.
+    text: String,
+    cancel: CancelToken,
+    stats: Stats,
+    /// Begin of the last push.
+    pushed: Instant,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Self, RuntimeError> {
+        let config = model.config();
+        let context = options.context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
+        in_range("context", context, config.context)?;
+        in_range("batch", options.batch, MAX_BATCH)?;
+        let batch = options.batch.min(context);
+        let cache = KvCache::new(config, options.kv, context)?;
+        let scratch = Scratch::new(config, model.vocab(), batch)?;
+        let mut tokens = Vec::new();
+        let bytes = context.saturating_mul(size_of::<u32>());
+        tokens
+            .try_reserve_exact(context)
+            .map_err(|_| RuntimeError::OutOfMemory { what: "token history", bytes })?;
+        let sampling = Sampling::default();
+        Ok(Self {
+            cache,
+            scratch,
+            carry: vec![0.0; if config.mtp_layers > 0 { config.hidden } else { 0 }],
+            tokens,
+            pending: false,
+            stats: Stats { load: model.load_time(), seed: sampling.seed, ..Stats::default() },
+            sampler: Sampler::new(sampling, model.vocab())?,
+            rules: StopRules::default(),
+            stop: StopBuffer::default(),
+            finish: None,
+            decoder: model.tokenizer().map(|tokenizer| tokenizer.decoder()),
+            piece: String::with_capacity(256),
+            text: String::with_capacity(256),
+            cancel: CancelToken::default(),
+            pushed: Instant::now(),
+            model,
+        })
+    }
+
+    /// Sets how tokens are chosen from here on; the random sequence starts anew.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidOption`] names the value that makes no sense.
+    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<(), RuntimeError> {
+        self.sampler = Sampler::new(sampling, self.model.vocab())?;
+        self.stats.seed = self.sampler.seed();
+        Ok(())
+    }
+
+    /// Sets what ends a generation from here on.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidOption`] for an empty or huge stop string.
+    pub fn set_stop(&mut self, rules: StopRules) -> Result<(), RuntimeError> {
+        self.stop = StopBuffer::new(&rules.strings)?;
+        self.rules = rules;
+        Ok(())
+    }
+
+    /// Runs `text` as the continuation of the session; special tokens in it are ordinary text. The vocabulary's
+    /// begin-of-sequence token is put before the first text if the file says so. Returns the tokens run.
+    ///
+    /// # Errors
+    /// As [`Session::push_tokens`], and [`RuntimeError::NoVocabulary`].
+    pub fn push_text(&mut self, text: &str) -> Result<usize, RuntimeError> {
+        let tokens = self.encode(text, Special::AsText)?;
+        self.push_tokens(&tokens)?;
+        Ok(tokens.len())
+    }
+
+    /// As [`Session::push_text`] for text of the application's own, in which special tokens are meant as such.
+    ///
+    /// # Errors
+    /// As [`Session::push_text`].
+    pub fn push_markup(&mut self, text: &str) -> Result<usize, RuntimeError> {
+        let tokens = self.encode(text, Special::Parse)?;
+        self.push_tokens(&tokens)?;
+        Ok(tokens.len())
+    }
+
+    fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, RuntimeError> {
+        let tokenizer = self.model.tokenizer().ok_or(RuntimeError::NoVocabulary)?;
+        let mut tokens = tokenizer.encode(text, special);
+        if self.tokens.is_empty()
+            && tokenizer.add_bos()
+            && let Some(bos) = tokenizer.bos()
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+
+    /// Runs `tokens` as the continuation of the session and starts a new generation.
+    ///
+    /// # Errors
+    /// [`RuntimeError::TokenOutOfRange`], [`RuntimeError::ContextFull`], [`RuntimeError::Cancelled`]; the session is
+    /// then as before the call.
+    pub fn push_tokens(&mut self, tokens: &[u32]) -> Result<(), RuntimeError> {
+        self.push(tokens, &mut Want::Last)
+    }
+
+    /// As [`Session::push_tokens`]; `each` gets the index and the logits, `(vocab)`, of every one of `tokens`.
+    ///
+    /// # Errors
+    /// As [`Session::push_tokens`].
+    pub fn push_tokens_with(
+        &mut self,
+        tokens: &[u32],
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<(), RuntimeError> {
+        self.settle()?;
+        self.push(tokens, &mut Want::Each(&mut each))
+    }
+
+    /// Runs `tokens` through an empty session; `each` gets the index and the logits of the multi-token-prediction
+    /// row of every one of `tokens` but the first: what it predicts for the token after the next.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoMtp`], [`RuntimeError::InvalidOption`] if the session is not empty, and as
+    /// [`Session::push_tokens`].
+    pub fn mtp_logits(&mut self, tokens: &[u32], mut each: impl FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
+        if self.model.config().mtp_layers == 0 {
+            return Err(RuntimeError::NoMtp);
+        }
+        if !self.tokens.is_empty() {
+            return Err(RuntimeError::InvalidOption {
+                option: "session",
+                found: format!("{} tokens long", self.tokens.len()),
+                expected: "empty".to_owned(),
+            });
+        }
+        self.admit(tokens)?;
+        let done = self.run_mtp(tokens, &mut each);
+        self.truncate(0);
+        done
+    }
+
+    fn run_mtp(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
+        let Self { model, cache, scratch, carry, cancel, .. } = self;
+        let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
+        for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
+            let first = chunk * scratch.batch;
+            model.graph().forward(exec, scratch, cache, part, &mut Want::Last)?;
+            model.graph().mtp(exec, scratch, cache, part, carry, &mut |index, logits| each(first + index, logits))?;
+            cache.commit(part.len());
+        }
+        Ok(())
+    }
+
+    /// Checks that `tokens` can be run at all.
+    fn admit(&self, tokens: &[u32]) -> Result<(), RuntimeError> {
+        let vocab = self.model.vocab();
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
+            return Err(RuntimeError::TokenOutOfRange { id, vocab });
+        }
+        let (used, context) = (self.tokens.len(), self.cache.capacity());
+        if tokens.len() > context - used {
+            return Err(RuntimeError::ContextFull { need: tokens.len(), context, used });
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, tokens: &[u32], want: &mut Want<'_>) -> Result<(), RuntimeError> {
+        let start = Instant::now();
+        let span = tracing::debug_span!("prompt", tokens = tokens.len());
+        let _entered = span.enter();
+        self.admit(tokens)?;
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let (before, held) = (self.cache.len(), self.tokens.len());
+        self.tokens.extend_from_slice(tokens);
+        if let Err(error) = self.run_from(before, want) {
+            self.cache.truncate(before);
+            self.tokens.truncate(held);
+            // The logits of the last token were overwritten: it has to be run again before a token can be chosen.
+            self.unsettle();
+            return Err(error);
+        }
+        self.pending = false;
+        self.finish = None;
+        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder());
+        self.stats = Stats {
+            load: self.stats.load,
+            seed: self.stats.seed,
+            prompt_tokens: tokens.len(),
+            prompt: start.elapsed(),
+            ..Stats::default()
+        };
+        self.pushed = start;
+        Ok(())
+    }
+
+    /// Runs all tokens from `first` up, in batches.
+    fn run_from(&mut self, first: usize, want: &mut Want<'_>) -> Result<(), RuntimeError> {
+        let Self { model, cache, scratch, cancel, tokens, .. } = self;
+        let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
+        let tokens = tokens.get(first..).unwrap_or(&[]);
+        for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
+            exec.check()?;
+            let offset = chunk * scratch.batch;
+            match want {
+                Want::Last => model.graph().forward(exec, scratch, cache, part, &mut Want::Last)?,
+                Want::Each(each) => {
+                    let mut shifted = |index: usize, logits: &[f32]| each(offset + index, logits);
+                    model.graph().forward(exec, scratch, cache, part, &mut Want::Each(&mut shifted))?;
+                }
+            }
+            cache.commit(part.len());
+        }
+        if let Want::Each(_) = want {
+            // The buffer holds a group of rows; the last one is where `Want::Last` would have put it.
+            let vocab = model.vocab();
+            let rows = (scratch.logits.len() / vocab.max(1)).max(1);
+            let last = (tokens.len().saturating_sub(1) % scratch.batch) % rows;
+            scratch.logits.copy_within(last * vocab..(last + 1) * vocab, 0);
+        }
+        Ok(())
+    }
+
+    /// Runs the pending token, if there is one, so that every token's logits are known.
+    fn settle(&mut self) -> Result<(), RuntimeError> {
+        if self.pending {
+            self.run_from(self.cache.len(), &mut Want::Last)?;
+            self.pending = false;
+        }
+        Ok(())
+    }
+
+    /// Makes the last token pending again.
+    fn unsettle(&mut self) {
+        self.pending = !self.tokens.is_empty();
+        self.cache.truncate(self.tokens.len() - usize::from(self.pending));
+    }
+
+    /// Chooses the next token. `None` means the generation is over: see [`Session::finish`]. The text that became
+    /// certain by this call is [`Session::text`]; also the call that returns `None` can release some.
+    ///
+    /// # Errors
+    /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`], [`RuntimeError::NonFiniteLogits`]; the call can
+    /// be repeated.
+    pub fn next_token(&mut self) -> Result<Option<u32>, RuntimeError> {
+        self.text.clear();
+        if self.finish.is_some() {
+            return Ok(None);
+        }
+        if self.tokens.is_empty() {
+            return Err(RuntimeError::EmptySession);
+        }
+        if self.cancel.is_cancelled() {
+            return Err(RuntimeError::Cancelled);
+        }
+        if self.rules.max_tokens.is_some_and(|max| self.stats.tokens >= max) {
+            return Ok(self.end(Finish::MaxTokens));
+        }
+        if self.tokens.len() >= self.cache.capacity() {
+            return Ok(self.end(Finish::ContextFull));
+        }
+        let start = Instant::now();
+        let span = tracing::trace_span!("decode", position = self.tokens.len());
+        let _entered = span.enter();
+        self.settle()?;
+        let logits = self.scratch.logits.get(..self.model.vocab()).unwrap_or(&[]);
+        let id = self.sampler.choose(logits, &self.tokens, self.tokens.len() - 1)?;
+        self.count(start);
+        if self.rules.end_of_text && self.model.tokenizer().is_some_and(|t| t.end_of_generation(id)) {
+            return Ok(self.end(Finish::EndOfText));
+        }
+        self.tokens.push(id);
+        self.pending = true;
+        self.stats.tokens += 1;
+        if let Some(decoder) = &mut self.decoder {
+            self.piece.clear();
+            decoder.push(id, &mut self.piece);
+            if self.stop.push(&self.piece, &mut self.text) {
+                self.finish = Some(Finish::StopString);
+            }
+        }
+        if self.finish.is_none() && self.rules.max_tokens == Some(self.stats.tokens) {
+            self.end(Finish::MaxTokens);
+        }
+        Ok(Some(id))
+    }
+
+    fn count(&mut self, start: Instant) {
+        if self.stats.tokens == 0 {
+            self.stats.first_token = Some(self.pushed.elapsed());
+        } else {
+            self.stats.decode += start.elapsed();
+        }
+    }
+
+    /// Ends the generation and releases what was held back.
+    fn end(&mut self, finish: Finish) -> Option<u32> {
+        self.finish = Some(finish);
+        if let Some(decoder) = &mut self.decoder {
+            self.piece.clear();
+            decoder.finish(&mut self.piece);
+            if self.stop.push(&self.piece, &mut self.text) {
+                self.finish = Some(Finish::StopString);
+            } else {
+                self.stop.flush(&mut self.text);
+            }
+        }
+        None
+    }
+
+    /// Text released by the last [`Session::next_token`]: whole characters, never part of a stop string.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Why the generation is over, if it is.
+    #[must_use]
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// Logits of the last token, `(vocab)`: what the next choice is made from.
+    ///
+    /// # Errors
+    /// [`RuntimeError::EmptySession`], or what running a pending token can fail with.
+    pub fn logits(&mut self) -> Result<&[f32], RuntimeError> {
+        if self.tokens.is_empty() {
+            return Err(RuntimeError::EmptySession);
+        }
+        self.settle()?;
+        Ok(self.scratch.logits.get(..self.model.vocab()).unwrap_or(&[]))
+    }
+
+    /// All tokens so far, pushed and generated.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens the session can hold.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.cache.capacity()
+    }
+
+    /// Forgets all tokens from `len` up, and any generation in progress.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.tokens.len() {
+            self.tokens.truncate(len);
+            self.unsettle();
+        }
+        self.finish = None;
+        self.stats.tokens = 0;
+        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder());
+        self.stop.clear();
+    }
+
+    /// A handle with which any thread can stop this session's calls.
+    #[must_use]
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
+    }
+
+    /// Counts and times since the last push.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Bytes of keys and values that the tokens so far take; as much is read to decode the next one.
+    #[must_use]
+    pub fn kv_bytes(&self) -> usize {
+        self.cache.len_bytes() / self.cache.capacity().max(1) * self.cache.len()
+    }
+
+    /// The model this session runs.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+/// The pieces of generated text, none empty.
+impl Iterator for Session {
+    type Item = Result<String, RuntimeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.next_token() {
+                Err(error) => return Some(Err(error)),
+                Ok(_) if !self.text.is_empty() => return Some(Ok(self.text.clone())),
+                Ok(None) => return None,
+                Ok(Some(_)) => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens = self.tokens.len();
+        f.debug_struct("Session").field("tokens", &tokens).field("finish", &self.finish).finish_non_exhaustive()
+    }
+}
+
+fn in_range(option: &'static str, value: usize, max: usize) -> Result<(), RuntimeError> {
+    if (1..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(RuntimeError::InvalidOption { option, found: value.to_string(), expected: format!("1 to {max}") })
+}

@@ -1,0 +1,165 @@
+//! From named tensors to checked weights: a graph asks by name and shape, and what it never asked for is an error.
+
+use std::collections::HashSet;
+
+use halfbyte_formats::{
+    Bytes, QuantType,
+    gguf::{Gguf, Tensor},
+    quant,
+};
+use halfbyte_kernels::{Kernels, PackedMatrix};
+
+use crate::RuntimeError;
+
+/// Names listed in [`RuntimeError::UnexpectedTensors`].
+const LISTED: usize = 8;
+
+/// The tensors of one file while a graph takes what it needs.
+pub(crate) struct Weights<'a> {
+    file: &'a Gguf,
+    kernels: Kernels,
+    taken: HashSet<&'a str>,
+}
+
+impl<'a> Weights<'a> {
+    pub(crate) fn new(file: &'a Gguf, kernels: Kernels) -> Self {
+        Self { file, kernels, taken: HashSet::new() }
+    }
+
+    fn optional(&mut self, name: &str) -> Option<&'a Tensor> {
+        let tensor = self.file.tensor(name)?;
+        self.taken.insert(&tensor.name);
+        Some(tensor)
+    }
+
+    fn tensor(&mut self, name: &str, dims: &[usize]) -> Result<&'a Tensor, RuntimeError> {
+        let tensor =
+            self.optional(name).ok_or_else(|| RuntimeError::MissingTensor { name: name.to_owned() })?;
+        // GGUF drops trailing extents of 1.
+        let found = tensor.dims.iter().copied().chain(std::iter::repeat(1));
+        let expected = dims.iter().copied().chain(std::iter::repeat(1));
+        if found.zip(expected).take(tensor.dims.len().max(dims.len())).all(|(a, b)| a == b) {
+            return Ok(tensor);
+        }
+        Err(RuntimeError::TensorShape {
+            name: name.to_owned(),
+            expected: dims.to_vec(),
+            found: tensor.dims.clone(),
+        })
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.file.tensor(name).is_some()
+    }
+
+    /// Leaves `name` out of [`Weights::finish`]'s complaint.
+    pub(crate) fn ignore(&mut self, name: &str) {
+        self.optional(name);
+    }
+
+    /// A vector of `len` elements, decoded: norms and biases are small and read in every step.
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, RuntimeError> {
+        let tensor = self.tensor(name, &[len])?;
+        if !matches!(tensor.ty, QuantType::F32 | QuantType::F16 | QuantType::BF16) {
+            return Err(RuntimeError::TensorType {
+                name: name.to_owned(),
+                expected: "f32, f16 or bf16",
+                found: tensor.ty,
+            });
+        }
+        let mut out = vec![0.0; len];
+        quant::decode(tensor.ty, &tensor.data, &mut out)?;
+        Ok(out)
+    }
+
+    /// A linear map: `(rows, depth)`, stored in the file as `{depth, rows}`.
+    pub(crate) fn matrix(&mut self, name: &str, rows: usize, depth: usize) -> Result<PackedMatrix, RuntimeError> {
+        let tensor = self.tensor(name, &[depth, rows])?;
+        self.pack(name, tensor, rows, depth, tensor.data.clone())
+    }
+
+    /// Linear maps over the same input, as tensors of their own or stacked in one called `fused`.
+    pub(crate) fn stacked<const N: usize>(
+        &mut self,
+        fused: &str,
+        names: [&str; N],
+        rows: [usize; N],
+        depth: usize,
+    ) -> Result<[PackedMatrix; N], RuntimeError> {
+        let mut parts = Vec::with_capacity(N);
+        if self.contains(fused) {
+            let tensor = self.tensor(fused, &[depth, rows.iter().sum()])?;
+            let row_bytes = tensor.ty.row_bytes(depth)?;
+            let mut start = 0;
+            for part in rows {
+                let end = start + part * row_bytes;
+                parts.push(self.pack(fused, tensor, part, depth, tensor.data.slice(start..end)?)?);
+                start = end;
+            }
+        } else {
+            for (name, part) in names.iter().zip(rows) {
+                parts.push(self.matrix(name, part, depth)?);
+            }
+        }
+        parts.try_into().map_err(|_| RuntimeError::MissingTensor { name: fused.to_owned() })
+    }
+
+    /// Biases over the same input, as vectors of their own or stacked in one called `fused`.
+    pub(crate) fn stacked_vectors<const N: usize>(
+        &mut self,
+        fused: &str,
+        names: [&str; N],
+        rows: [usize; N],
+    ) -> Result<[Vec<f32>; N], RuntimeError> {
+        let mut parts = Vec::with_capacity(N);
+        if self.contains(fused) {
+            let mut rest = self.vector(fused, rows.iter().sum())?;
+            for part in rows {
+                let tail = rest.split_off(part);
+                parts.push(std::mem::replace(&mut rest, tail));
+            }
+        } else {
+            for (name, part) in names.iter().zip(rows) {
+                parts.push(self.vector(name, part)?);
+            }
+        }
+        parts.try_into().map_err(|_| RuntimeError::MissingTensor { name: fused.to_owned() })
+    }
+
+    fn pack(
+        &self,
+        name: &str,
+        tensor: &Tensor,
+        rows: usize,
+        depth: usize,
+        data: Bytes,
+    ) -> Result<PackedMatrix, RuntimeError> {
+        self.kernels.pack(tensor.ty, rows, depth, data).map_err(|_| RuntimeError::TensorType {
+            name: name.to_owned(),
+            expected: "a format this machine has a kernel for",
+            found: tensor.ty,
+        })
+    }
+
+    /// Ends the loading of a file.
+    ///
+    /// # Errors
+    /// [`RuntimeError::UnexpectedTensors`] if the file holds tensors that nothing asked for.
+    pub(crate) fn finish(self) -> Result<(), RuntimeError> {
+        let unused: Vec<&str> = self
+            .file
+            .tensors()
+            .iter()
+            .map(|tensor| tensor.name.as_str())
+            .filter(|name| !self.taken.contains(name))
+            .collect();
+        if unused.is_empty() {
+            return Ok(());
+        }
+        let mut names = unused.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
+        if unused.len() > LISTED {
+            names.push_str(", …");
+        }
+        Err(RuntimeError::UnexpectedTensors { count: unused.len(), names })
+    }
+}
