@@ -11,11 +11,7 @@ pub(super) fn arrays<'a, const BYTES: usize, const LEN: usize>(
     block: &'a [u8],
     out: &'a mut [f32],
 ) -> Option<(&'a [u8; BYTES], &'a mut [f32; LEN])> {
-    debug_assert_eq!(
-        (block.len(), out.len()),
-        (BYTES, LEN),
-        "bytes of a block, elements of a block"
-    );
+    debug_assert_eq!((block.len(), out.len()), (BYTES, LEN), "bytes of a block, elements of a block");
     Some((block.try_into().ok()?, out.try_into().ok()?))
 }
 
@@ -25,19 +21,13 @@ pub(super) fn arrays_mut<'a, const BYTES: usize, const LEN: usize>(
     values: &'a [f32],
     block: &'a mut [u8],
 ) -> Option<(&'a [f32; LEN], &'a mut [u8; BYTES])> {
-    debug_assert_eq!(
-        (block.len(), values.len()),
-        (BYTES, LEN),
-        "bytes of a block, elements of a block"
-    );
+    debug_assert_eq!((block.len(), values.len()), (BYTES, LEN), "bytes of a block, elements of a block");
     Some((values.try_into().ok()?, block.try_into().ok()?))
 }
 
 /// Splits `bytes` into its first `A` and last `B` bytes; `A + B == N` is checked when compiling.
 #[inline(always)]
-pub(super) const fn split<const A: usize, const B: usize, const N: usize>(
-    bytes: &[u8; N],
-) -> (&[u8; A], &[u8; B]) {
+pub(super) const fn split<const A: usize, const B: usize, const N: usize>(bytes: &[u8; N]) -> (&[u8; A], &[u8; B]) {
     const { assert!(A + B == N, "the fields fill the block") }
     match (bytes.first_chunk(), bytes.last_chunk()) {
         (Some(a), Some(b)) => (a, b),
@@ -55,10 +45,7 @@ pub(super) fn scale(bytes: [u8; 2]) -> f32 {
 /// The value of largest magnitude, with its sign; the first one on ties, 0 for an empty slice.
 #[inline]
 pub(super) fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(
-        0.0,
-        |max: f32, &x| if x.abs() > max.abs() { x } else { max },
-    )
+    values.iter().fold(0.0, |max: f32, &x| if x.abs() > max.abs() { x } else { max })
 }
 
 /// 1 / d, or 0 where that is not a finite number: such a scale stores zeros.

@@ -10,9 +10,7 @@
 use super::{BlockFormat, QuantType, cast};
 
 /// What each index stands for, before the scale.
-const VALUES: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-];
+const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// 4 bits through a table, one scale per 32.
 #[expect(non_camel_case_types, reason = "the field's standard name")]

@@ -13,11 +13,7 @@ use super::cast;
 #[inline(always)]
 pub(super) fn read_head(head: &[u8; 16]) -> (f32, f32, [(u8, u8); 8]) {
     let [d0, d1, m0, m1, packed @ ..] = head;
-    (
-        cast::scale([*d0, *d1]),
-        cast::scale([*m0, *m1]),
-        unpack(packed),
-    )
+    (cast::scale([*d0, *d1]), cast::scale([*m0, *m1]), unpack(packed))
 }
 
 /// The eight (scale, minimum) pairs, each in 0..64.
@@ -56,4 +52,22 @@ pub(super) fn pack(pairs: &[(u8, u8); 8]) -> [u8; 12] {
         *byte = s & 15 | m << 4;
     }
     packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_survives_in_every_place() {
+        for value in 0..64u8 {
+            for place in 0..8 {
+                let mut pairs = [(63 - value, value); 8];
+                if let Some(pair) = pairs.get_mut(place) {
+                    *pair = (value, 63 - value);
+                }
+                assert_eq!(unpack(&pack(&pairs)), pairs);
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@
 mod cast;
 mod iq4_nl;
 mod k_scales;
+mod mix;
 mod plain;
 mod q4_0;
 mod q4_1;
@@ -22,6 +23,7 @@ mod q8_0;
 mod search;
 
 pub use iq4_nl::IQ4_NL;
+pub use mix::Mix;
 pub use plain::{BF16, F16, F32, I8};
 pub use q4_0::Q4_0;
 pub use q4_1::Q4_1;
@@ -114,25 +116,12 @@ struct Encoder {
 impl Format {
     const fn read_only<F: BlockFormat>(ggml_id: u32, name: &'static str) -> Self {
         let (len, bytes) = (F::LEN, F::BYTES);
-        Self {
-            ggml_id,
-            name,
-            len,
-            bytes,
-            decode: decode_blocks::<F>,
-            encoder: None,
-        }
+        Self { ggml_id, name, len, bytes, decode: decode_blocks::<F>, encoder: None }
     }
 
     const fn both<F: EncodeBlock>(ggml_id: u32, name: &'static str) -> Self {
-        let encoder = Encoder {
-            max_abs: F::MAX_ABS,
-            encode: encode_blocks::<F>,
-        };
-        Self {
-            encoder: Some(encoder),
-            ..Self::read_only::<F>(ggml_id, name)
-        }
+        let encoder = Encoder { max_abs: F::MAX_ABS, encode: encode_blocks::<F> };
+        Self { encoder: Some(encoder), ..Self::read_only::<F>(ggml_id, name) }
     }
 }
 
@@ -190,9 +179,7 @@ impl QuantType {
 
     /// The format called `name`; case does not matter.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|ty| ty.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(name))
     }
 
     /// Elements in a block (1 for the plain types).
@@ -217,11 +204,7 @@ impl QuantType {
     /// in a `usize`.
     pub fn row_bytes(self, len: usize) -> Result<usize, FormatError> {
         let block = self.block_len();
-        let bytes = if len.is_multiple_of(block) {
-            (len / block).checked_mul(self.block_bytes())
-        } else {
-            None
-        };
+        let bytes = if len.is_multiple_of(block) { (len / block).checked_mul(self.block_bytes()) } else { None };
         bytes.ok_or(FormatError::LengthMismatch {
             what: "row of a block format, in elements",
             expected: len - len % block,
@@ -243,11 +226,7 @@ impl std::fmt::Display for QuantType {
 pub fn decode(ty: QuantType, src: &[u8], dst: &mut [f32]) -> Result<(), FormatError> {
     let expected = ty.row_bytes(dst.len())?;
     if src.len() != expected {
-        return Err(FormatError::LengthMismatch {
-            what: "blocks to decode, in bytes",
-            expected,
-            found: src.len(),
-        });
+        return Err(FormatError::LengthMismatch { what: "blocks to decode, in bytes", expected, found: src.len() });
     }
     (ty.format().decode)(src, dst);
     Ok(())
@@ -260,30 +239,17 @@ pub fn decode(ty: QuantType, src: &[u8], dst: &mut [f32]) -> Result<(), FormatEr
 /// [`FormatError::Unencodable`] for a NaN, an infinity, or a magnitude whose scale the format cannot hold (then `dst`
 /// is untouched).
 pub fn encode(ty: QuantType, src: &[f32], dst: &mut [u8]) -> Result<(), FormatError> {
-    let Some(Encoder {
-        max_abs: limit,
-        encode,
-    }) = ty.format().encoder
-    else {
+    let Some(Encoder { max_abs: limit, encode }) = ty.format().encoder else {
         return Err(FormatError::NoEncoder { ty });
     };
     let expected = ty.row_bytes(src.len())?;
     if dst.len() != expected {
-        return Err(FormatError::LengthMismatch {
-            what: "blocks to encode, in bytes",
-            expected,
-            found: dst.len(),
-        });
+        return Err(FormatError::LengthMismatch { what: "blocks to encode, in bytes", expected, found: dst.len() });
     }
     // A NaN fails every comparison, so it counts as too large.
     let fits = |x: &f32| x.abs() <= limit;
     if let Some((index, &value)) = src.iter().enumerate().find(|(_, x)| !fits(x)) {
-        return Err(FormatError::Unencodable {
-            ty,
-            index,
-            value,
-            limit,
-        });
+        return Err(FormatError::Unencodable { ty, index, value, limit });
     }
     encode(src, dst);
     Ok(())

@@ -68,9 +68,7 @@ impl EncodeBlock for Q4_K {
 
         let mut pairs = [(0, 0); 8];
         let mut quants = [[0; 32]; 8];
-        for ((((x, w), fit), pair), q) in
-            sub_blocks.iter().zip(&weights).zip(&fits).zip(&mut pairs).zip(&mut quants)
-        {
+        for ((((x, w), fit), pair), q) in sub_blocks.iter().zip(&weights).zip(&fits).zip(&mut pairs).zip(&mut quants) {
             *pair = round_pair(Weighted { x, w }, *fit, grid);
             let quantise = Quantise::new(*pair, grid);
             // In 0..=15 by construction.

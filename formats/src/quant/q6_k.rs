@@ -38,16 +38,10 @@ impl BlockFormat for Q6_K {
         let d = cast::scale(*d);
         let scales = scales.map(|sc| d * f32::from(sc as i8));
         let halves = ql.as_chunks::<64>().0.iter().zip(qh.as_chunks::<32>().0);
-        let halves = halves
-            .zip(scales.as_chunks::<8>().0)
-            .zip(out.as_chunks_mut::<128>().0);
+        let halves = halves.zip(scales.as_chunks::<8>().0).zip(out.as_chunks_mut::<128>().0);
         for (((ql, qh), scales), out) in halves {
             // Quarter t holds elements 32 t .. 32 t + 32 of this half; each has two scales.
-            let quarters = out
-                .as_chunks_mut::<32>()
-                .0
-                .iter_mut()
-                .zip(scales.as_chunks::<2>().0);
+            let quarters = out.as_chunks_mut::<32>().0.iter_mut().zip(scales.as_chunks::<2>().0);
             for (t, (out, &[first, second])) in quarters.enumerate() {
                 let (ql_even, ql_odd) = cast::split::<32, 32, 64>(ql);
                 let ql = if t % 2 == 0 { ql_even } else { ql_odd };

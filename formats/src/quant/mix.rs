@@ -1,0 +1,147 @@
+//! Which format each tensor of a model file gets when weights are quantised.
+//!
+//! Norms, biases, routers and rope factors are tiny and sensitive: always F32. The rest takes the format asked for,
+//! or, in a mix, more bits where errors hurt most. Names are those of GGUF files. Used by the import of checkpoints
+//! and by re-quantisation of whole files.
+
+use super::QuantType;
+
+/// A rule from tensor to format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// One format for every matrix.
+    Uniform(QuantType),
+    /// Q4_K with Q6_K for the head, and for attention values and down projections of half the layers.
+    Q4KM,
+}
+
+impl Mix {
+    /// The mix of this name: `q4_k_m`, or that of any format with an encoder; case does not matter.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name.eq_ignore_ascii_case("q4_k_m") {
+            return Some(Self::Q4KM);
+        }
+        QuantType::from_name(name).filter(|ty| ty.has_encoder()).map(Self::Uniform)
+    }
+
+    /// The lower-case name used on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uniform(ty) => ty.name(),
+            Self::Q4KM => "q4_k_m",
+        }
+    }
+
+    /// The number under `general.file_type` (`enum llama_ftype` in llama.cpp), which tools print and nothing depends on.
+    pub const fn file_type(self) -> Option<u32> {
+        let number = match self {
+            Self::Uniform(QuantType::F32) => 0,
+            Self::Uniform(QuantType::F16) => 1,
+            Self::Uniform(QuantType::Q4_0) => 2,
+            Self::Uniform(QuantType::Q8_0) => 7,
+            Self::Uniform(QuantType::Q5_0) => 8,
+            Self::Uniform(QuantType::Q4_K) => 14,
+            Self::Q4KM => 15,
+            Self::Uniform(QuantType::Q6_K) => 18,
+            Self::Uniform(QuantType::BF16) => 32,
+            Self::Uniform(_) => return None,
+        };
+        Some(number)
+    }
+
+    /// The format for the tensor `name` of extents `dims` (the contiguous one first) in a model of `n_layers` layers.
+    ///
+    /// `tied` says that the token embedding is also the output head. Rows that are not whole blocks of the format
+    /// chosen fall back to a finer one with smaller blocks (`tensor_type_fallback` in llama.cpp).
+    pub fn tensor_type(self, name: &str, dims: &[usize], n_layers: usize, tied: bool) -> QuantType {
+        let &[row, _, ..] = dims else { return QuantType::F32 };
+        if name.ends_with("_norm.weight") || name.ends_with("ffn_gate_inp.weight") || name.starts_with("rope_factors") {
+            return QuantType::F32;
+        }
+        let wanted = match self {
+            Self::Uniform(ty) => ty,
+            Self::Q4KM => q4_k_m(name, n_layers, tied),
+        };
+        fit(wanted, row)
+    }
+}
+
+/// The Q4_K_M rule of llama.cpp (`llama_tensor_get_type` in `llama-quant.cpp`).
+fn q4_k_m(name: &str, n_layers: usize, tied: bool) -> QuantType {
+    let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+        let head = name == "output.weight" || tied && name == "token_embd.weight";
+        return if head { QuantType::Q6_K } else { QuantType::Q4_K };
+    };
+    let sensitive = ["attn_v.weight", "attn_qkv.weight", "ffn_down.weight", "ffn_down_exps.weight"].contains(&part);
+    let more_bits = |i: usize| i < n_layers / 8 || i >= 7 * n_layers / 8 || (i - n_layers / 8) % 3 == 2;
+    if sensitive && layer.parse().is_ok_and(more_bits) { QuantType::Q6_K } else { QuantType::Q4_K }
+}
+
+/// `ty`, or the nearest format whose blocks divide a row of `row` elements.
+fn fit(ty: QuantType, row: usize) -> QuantType {
+    if row.is_multiple_of(ty.block_len()) {
+        return ty;
+    }
+    let finer = match ty {
+        QuantType::Q4_K => QuantType::Q5_0,
+        QuantType::Q5_K => QuantType::Q5_1,
+        QuantType::Q6_K => QuantType::Q8_0,
+        _ => QuantType::F16,
+    };
+    fit(finer, row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn q4_k_m_follows_the_table() {
+        let ty = |name: &str, dims: &[usize], tied| Mix::Q4KM.tensor_type(name, dims, 36, tied);
+        assert_eq!(ty("output.weight", &[4096, 151_680], false), QuantType::Q6_K);
+        assert_eq!(ty("token_embd.weight", &[4096, 151_680], false), QuantType::Q4_K);
+        assert_eq!(ty("token_embd.weight", &[4096, 151_680], true), QuantType::Q6_K);
+        assert_eq!(ty("blk.9.attn_q.weight", &[4096, 4096], false), QuantType::Q4_K);
+        assert_eq!(ty("blk.9.attn_norm.weight", &[4096], false), QuantType::F32);
+        assert_eq!(ty("blk.9.ffn_gate_inp.weight", &[4096, 16], false), QuantType::F32);
+        let six_bits = |name: &str| {
+            (0..36).filter(|i| ty(&format!("blk.{i}.{name}"), &[4096, 1024], false) == QuantType::Q6_K).count()
+        };
+        assert_eq!(["attn_v.weight", "ffn_down.weight", "ffn_up.weight"].map(six_bits), [18, 18, 0]);
+        for early in [0, 1, 2, 3, 6, 9, 31] {
+            assert_eq!(ty(&format!("blk.{early}.attn_v.weight"), &[4096, 1024], false), QuantType::Q6_K, "{early}");
+        }
+    }
+
+    #[test]
+    fn half_of_the_layers_get_more_bits() {
+        for (layers, expected) in [(32, 16), (36, 18), (40, 20)] {
+            let is_six = |i: &usize| {
+                let name = format!("blk.{i}.ffn_down_exps.weight");
+                Mix::Q4KM.tensor_type(&name, &[512, 64, 16], layers, false) == QuantType::Q6_K
+            };
+            assert_eq!((0..layers).filter(is_six).count(), expected, "{layers} layers");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_blocks_fall_back() {
+        let down = |row| Mix::Q4KM.tensor_type("blk.4.ffn_down_exps.weight", &[row, 4096, 16], 32, false);
+        assert_eq!([1024, 960, 448, 48].map(down), [QuantType::Q4_K, QuantType::Q5_0, QuantType::Q5_0, QuantType::F16]);
+        let early = Mix::Q4KM.tensor_type("blk.0.ffn_down_exps.weight", &[960, 4096, 16], 32, false);
+        assert_eq!(early, QuantType::Q8_0);
+        let uniform = Mix::Uniform(QuantType::Q6_K).tensor_type("blk.0.attn_q.weight", &[96, 8], 1, false);
+        assert_eq!(uniform, QuantType::Q8_0);
+    }
+
+    #[test]
+    fn names_are_invertible() {
+        assert_eq!(Mix::from_name("Q4_K_M"), Some(Mix::Q4KM));
+        assert_eq!(Mix::from_name("q5_k"), None, "no encoder");
+        for ty in QuantType::ALL.into_iter().filter(|ty| ty.has_encoder()) {
+            let mix = Mix::Uniform(ty);
+            assert_eq!(Mix::from_name(mix.name()), Some(mix));
+            assert!(mix.file_type().is_some(), "{ty}");
+        }
+    }
+}
