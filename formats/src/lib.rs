@@ -15,6 +15,6 @@ mod map;
 pub mod quant;
 mod storage;
 
-pub use error::FormatError;
+pub use error::{Foreign, FormatError};
 pub use quant::QuantType;
 pub use storage::Bytes;

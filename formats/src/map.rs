@@ -1,1 +1,97 @@
-//! File mapping.
+//! Opening files: a read-only memory map, or a private copy.
+//!
+//! The one module of the container code with `unsafe`, for the call that maps. It refuses everything that is not
+//! a regular file before touching it (opening a FIFO would block, `/dev/zero` never ends) and hands on [`Bytes`].
+
+use std::{
+    fs::{self, File, FileType},
+    io::{self, Read},
+    path::Path,
+};
+
+use crate::{Bytes, FormatError};
+
+/// How a file's bytes come into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Load {
+    /// Map it read-only: nothing is read before it is used, and the pages are shared with other processes.
+    ///
+    /// If another process **shortens the file while it is mapped**, touching the lost pages raises SIGBUS, which
+    /// ends the process; if it rewrites the file in place, tensor data changes under the reader. Replace model
+    /// files by renaming a new one over them (as [`GgufWriter`](crate::gguf::GgufWriter) does): that is safe.
+    #[default]
+    Map,
+    /// Read all of it into a private buffer: slower, takes the memory at once, immune to later changes.
+    Copy,
+}
+
+/// The bytes of the regular file at `path`.
+pub(crate) fn load(path: &Path, how: Load) -> Result<Bytes, FormatError> {
+    let failed = |action| move |source| FormatError::Io { action, path: path.to_owned(), source };
+    let regular = |kind: FileType| match refusal(kind) {
+        Some(kind) => Err(FormatError::NotRegularFile { path: path.to_owned(), kind }),
+        None => Ok(()),
+    };
+    // Asked once by name, because opening a FIFO waits for its writer, and once of the open file, because the
+    // name may have been given to something else in between.
+    regular(fs::metadata(path).map_err(failed("open"))?.file_type())?;
+    let file = File::open(path).map_err(failed("open"))?;
+    let metadata = file.metadata().map_err(failed("open"))?;
+    regular(metadata.file_type())?;
+    let too_large = |_| failed("load")(io::Error::from(io::ErrorKind::FileTooLarge));
+    let len = usize::try_from(metadata.len()).map_err(too_large)?;
+    if len == 0 {
+        // An empty file cannot be mapped everywhere; the parser says what is wrong with it.
+        return Ok(Bytes::from(Vec::new()));
+    }
+    let bytes = match how {
+        Load::Map => Bytes::from_owner(map(&file, len).map_err(failed("map"))?),
+        Load::Copy => Bytes::from(copy(&file, len).map_err(failed("read"))?),
+    };
+    let found = file.metadata().map_err(failed("open"))?.len();
+    if bytes.len() as u64 != found {
+        return Err(FormatError::FileChanged { path: path.to_owned(), expected: len as u64, found });
+    }
+    Ok(bytes)
+}
+
+#[expect(unsafe_code, reason = "mapping a file is unsafe: other processes can change it")]
+fn map(file: &File, len: usize) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the map is read-only and private to this process, and `len` is the length of the open file, so all
+    // pages exist now. Nothing in Rust can stop another process from shortening or rewriting the file; `Load::Map`
+    // documents that this is SIGBUS or changed data. No code here relies on two reads giving the same byte: lengths
+    // are re-checked where they are used, and text is validated on a private copy.
+    unsafe { memmap2::MmapOptions::new().len(len).map(file) }
+}
+
+fn copy(file: &File, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    // Not one byte more than was announced, should the file be growing; the caller compares the lengths.
+    file.take(len as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The name of a kind of file that is never a model, `None` for a regular one.
+fn refusal(kind: FileType) -> Option<&'static str> {
+    if kind.is_file() {
+        return None;
+    }
+    if kind.is_dir() {
+        return Some("a directory");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("a FIFO");
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some("a device");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+    }
+    Some("not a regular file")
+}

@@ -1,63 +1,182 @@
-//! Key-value metadata.
+//! Key-value metadata: what a file says about itself, asked for by key and type.
+//!
+//! The same hyperparameter is stored as u32 by one converter and i32 or u64 by another, so integers are accepted in
+//! every width; a negative one, or a value of another kind, is an error that names key, expected and found.
 
 use std::borrow::Cow;
 
+use super::{Array, Strings, Value, index::NameIndex};
 use crate::FormatError;
 
-/// A metadata value; arrays are kept in compact typed form.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Value {
-    /// Unsigned integer of any stored width.
-    Unsigned(u64),
-    /// Text.
-    String(String),
-}
-
-/// All metadata, in file order.
+/// All metadata, in file order; looking up a key takes constant time.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
     entries: Vec<(String, Value)>,
+    index: NameIndex,
 }
 
 impl Metadata {
+    /// Room for `len` entries; more must not be pushed.
+    pub(super) fn with_capacity(len: usize) -> Self {
+        Self { entries: Vec::with_capacity(len), index: NameIndex::with_capacity(len) }
+    }
+
+    /// Appends an entry; hands it back as `Err` if the key is taken.
+    pub(super) fn push(&mut self, key: String, value: Value) -> Result<(), String> {
+        if self.position(&key).is_some() {
+            return Err(key);
+        }
+        self.index.insert(&key, self.entries.len());
+        self.entries.push((key, value));
+        Ok(())
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All entries, in file order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
+        self.entries.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// The value under `key`.
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.entries.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+        self.position(key).and_then(|at| self.entries.get(at)).map(|(_, value)| value)
     }
-    /// An unsigned integer; signed values that are not negative count.
+
+    /// An unsigned integer; any stored width, signed ones if they are not negative.
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is not an integer, [`FormatError::MetadataRange`] if it is negative
+    /// or larger than a `usize`.
     pub fn usize(&self, key: &str) -> Result<Option<usize>, FormatError> {
-        let _ = key;
-        todo!()
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let found = value.integer().ok_or_else(|| kind_error(key, "an unsigned integer", value))?;
+        usize::try_from(found).map(Some).map_err(|_| range_error(key, found))
     }
-    /// A float (f32 or f64).
+
+    /// A float; f64 is rounded to f32.
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is neither f32 nor f64.
+    #[expect(clippy::cast_possible_truncation, reason = "rounding an f64 is the point")]
     pub fn f32(&self, key: &str) -> Result<Option<f32>, FormatError> {
-        let _ = key;
-        todo!()
+        self.typed(key, "a float", |value| match *value {
+            Value::F32(v) => Some(v),
+            Value::F64(v) => Some(v as f32),
+            _ => None,
+        })
     }
-    /// A boolean.
+
+    /// A truth value.
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is not a bool.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, FormatError> {
-        let _ = key;
-        todo!()
+        self.typed(key, "a bool", |value| match *value {
+            Value::Bool(v) => Some(v),
+            _ => None,
+        })
     }
+
     /// Text.
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is not a string.
     pub fn str(&self, key: &str) -> Result<Option<&str>, FormatError> {
-        let _ = key;
-        todo!()
+        self.typed(key, "a string", |value| match value {
+            Value::String(v) => Some(v.as_str()),
+            _ => None,
+        })
     }
+
     /// An array of text.
-    pub fn strings(&self, key: &str) -> Result<Option<&[String]>, FormatError> {
-        let _ = key;
-        todo!()
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is not an array of strings.
+    pub fn strings(&self, key: &str) -> Result<Option<&Strings>, FormatError> {
+        self.typed(key, "an array of strings", |value| match value {
+            Value::Array(Array::String(v)) => Some(v),
+            _ => None,
+        })
     }
+
     /// An array of integers, any width, none negative.
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is not an array of integers, [`FormatError::MetadataRange`] naming
+    /// the first element that is negative or larger than a `usize`.
     pub fn usizes(&self, key: &str) -> Result<Option<Cow<'_, [usize]>>, FormatError> {
-        let _ = key;
-        todo!()
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let converted = match value {
+            Value::Array(Array::U8(v)) => unsigned(v),
+            Value::Array(Array::I8(v)) => unsigned(v),
+            Value::Array(Array::U16(v)) => unsigned(v),
+            Value::Array(Array::I16(v)) => unsigned(v),
+            Value::Array(Array::U32(v)) => unsigned(v),
+            Value::Array(Array::I32(v)) => unsigned(v),
+            Value::Array(Array::U64(v)) => unsigned(v),
+            Value::Array(Array::I64(v)) => unsigned(v),
+            _ => return Err(kind_error(key, "an array of unsigned integers", value)),
+        };
+        converted.map(|v| Some(Cow::Owned(v))).map_err(|found| range_error(key, found))
     }
-    /// An array of floats.
+
+    /// An array of floats; f64 is rounded to f32.
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is not an array of f32 or f64.
+    #[expect(clippy::cast_possible_truncation, reason = "rounding an f64 is the point")]
     pub fn f32s(&self, key: &str) -> Result<Option<Cow<'_, [f32]>>, FormatError> {
-        let _ = key;
-        todo!()
+        self.typed(key, "an array of floats", |value| match value {
+            Value::Array(Array::F32(v)) => Some(Cow::Borrowed(v.as_slice())),
+            Value::Array(Array::F64(v)) => Some(v.iter().map(|&v| v as f32).collect()),
+            _ => None,
+        })
     }
+
+    /// An array of truth values.
+    ///
+    /// # Errors
+    /// [`FormatError::MetadataKind`] if the value is not an array of bools.
+    pub fn bools(&self, key: &str) -> Result<Option<&[bool]>, FormatError> {
+        self.typed(key, "an array of bools", |value| match value {
+            Value::Array(Array::Bool(v)) => Some(v.as_slice()),
+            _ => None,
+        })
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        self.index.find(key, |at| self.entries.get(at).map(|(key, _)| key.as_str()))
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, FormatError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        convert(value).map(Some).ok_or_else(|| kind_error(key, expected, value))
+    }
+}
+
+/// Each element as `usize`; the first that is none as `Err`.
+fn unsigned<T: Copy + Into<i128>>(values: &[T]) -> Result<Vec<usize>, i128> {
+    values.iter().map(|&v| v.into()).map(|v| usize::try_from(v).map_err(|_| v)).collect()
+}
+
+fn kind_error(key: &str, expected: &'static str, found: &Value) -> FormatError {
+    FormatError::MetadataKind { key: key.to_owned(), expected, found: found.kind() }
+}
+
+fn range_error(key: &str, found: i128) -> FormatError {
+    FormatError::MetadataRange { key: key.to_owned(), found, limit: usize::MAX as u64 }
 }
