@@ -1,0 +1,40 @@
+# What contributors and CI run. `just --list` shows the recipes.
+
+# Everything a change must pass.
+check:
+    bash .ci/run
+
+# Format, lints and tests only.
+quick:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --release --workspace
+
+# The README's first command.
+run *ARGS='run -p "Once upon a time"':
+    cargo run --release -- {{ARGS}}
+
+# Criterion benchmarks; `just bench matmul` runs one file.
+bench *NAME:
+    cargo bench -p halfbyte-benches {{ if NAME == "" { "" } else { "--bench " + NAME } }}
+
+# Undefined behaviour in the crates that hold unsafe code or parse files (nightly).
+miri:
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p halfbyte-formats --lib
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p halfbyte-kernels --lib
+
+# Each fuzz target for SECONDS (nightly, cargo-fuzz).
+fuzz SECONDS='60':
+    for target in $(cargo +nightly fuzz list); do cargo +nightly fuzz run "$target" -- -max_total_time={{SECONDS}} -rss_limit_mb=2048 || exit 1; done
+
+# The floor of `rust-version`, the only place it is written.
+msrv:
+    cargo "+$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" check --workspace --locked
+
+# Licences, advisories and duplicate crates (cargo-deny).
+deny:
+    cargo deny check
+
+# Breaking changes since the last release (cargo-semver-checks).
+semver:
+    cargo semver-checks -p halfbyte-formats -p halfbyte-kernels -p halfbyte
