@@ -73,7 +73,11 @@ impl ModelConfig {
             return Err(keys.invalid("attention.value_length", value_length, format!("{head_dim}, as the keys")));
         }
         if heads.checked_mul(head_dim).is_none_or(|rows| rows > MAX_COUNT) {
-            return Err(keys.invalid("attention.key_length", head_dim, format!("at most {MAX_COUNT} rows in all heads")));
+            return Err(keys.invalid(
+                "attention.key_length",
+                head_dim,
+                format!("at most {MAX_COUNT} rows in all heads"),
+            ));
         }
         let rope_dim = keys.count_or("rope.dimension_count", 2..=head_dim, head_dim)?;
         if !rope_dim.is_multiple_of(2) {

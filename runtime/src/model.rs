@@ -81,12 +81,7 @@ impl Model {
         Self::load(Instant::now(), file, mtp, options)
     }
 
-    fn load(
-        start: Instant,
-        file: &Gguf,
-        mtp: Option<&Gguf>,
-        options: &LoadOptions,
-    ) -> Result<Self, RuntimeError> {
+    fn load(start: Instant, file: &Gguf, mtp: Option<&Gguf>, options: &LoadOptions) -> Result<Self, RuntimeError> {
         let span = tracing::info_span!("load", architecture = tracing::field::Empty);
         let _entered = span.enter();
         let threads = options

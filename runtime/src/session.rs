@@ -77,9 +77,7 @@ impl Session {
         let scratch = Scratch::new(config, model.vocab(), batch)?;
         let mut tokens = Vec::new();
         let bytes = context.saturating_mul(size_of::<u32>());
-        tokens
-            .try_reserve_exact(context)
-            .map_err(|_| RuntimeError::OutOfMemory { what: "token history", bytes })?;
+        tokens.try_reserve_exact(context).map_err(|_| RuntimeError::OutOfMemory { what: "token history", bytes })?;
         let sampling = Sampling::default();
         Ok(Self {
             cache,

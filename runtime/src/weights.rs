@@ -33,19 +33,14 @@ impl<'a> Weights<'a> {
     }
 
     fn tensor(&mut self, name: &str, dims: &[usize]) -> Result<&'a Tensor, RuntimeError> {
-        let tensor =
-            self.optional(name).ok_or_else(|| RuntimeError::MissingTensor { name: name.to_owned() })?;
+        let tensor = self.optional(name).ok_or_else(|| RuntimeError::MissingTensor { name: name.to_owned() })?;
         // GGUF drops trailing extents of 1.
         let found = tensor.dims.iter().copied().chain(std::iter::repeat(1));
         let expected = dims.iter().copied().chain(std::iter::repeat(1));
         if found.zip(expected).take(tensor.dims.len().max(dims.len())).all(|(a, b)| a == b) {
             return Ok(tensor);
         }
-        Err(RuntimeError::TensorShape {
-            name: name.to_owned(),
-            expected: dims.to_vec(),
-            found: tensor.dims.clone(),
-        })
+        Err(RuntimeError::TensorShape { name: name.to_owned(), expected: dims.to_vec(), found: tensor.dims.clone() })
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {

@@ -4,4 +4,4 @@ mod pool;
 mod scratch;
 
 pub(crate) use pool::Team;
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{LOGIT_ROWS, Scratch};

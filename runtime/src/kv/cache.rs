@@ -31,8 +31,7 @@ impl KvCache {
         let layers = config.layers + config.mtp_layers;
         let run = layout.len_bytes()?;
         let bytes = run.checked_mul(2 * layers).unwrap_or(usize::MAX);
-        let memory =
-            MmapMut::map_anon(bytes).map_err(|_| RuntimeError::OutOfMemory { what: "the KV cache", bytes })?;
+        let memory = MmapMut::map_anon(bytes).map_err(|_| RuntimeError::OutOfMemory { what: "the KV cache", bytes })?;
         Ok(Self { layout, layers, run, memory, len: 0 })
     }
 
@@ -67,7 +66,8 @@ impl KvCache {
         let start = (2 * layer * self.run).min(self.memory.len());
         let both = &mut self.memory[start..];
         let (keys, rest) = both.split_at_mut(self.run.min(both.len()));
-        let values = &mut rest[..self.run.min(rest.len())];
+        let end = self.run.min(rest.len());
+        let values = &mut rest[..end];
         LayerKv { layout: self.layout, keys, values }
     }
 }

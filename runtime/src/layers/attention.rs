@@ -73,5 +73,4 @@ impl Attention {
         add(exec.kernels, &mut scratch.x[..tokens * config.hidden], delta)?;
         Ok(())
     }
-
 }

@@ -89,7 +89,9 @@ pub(super) fn load(
             config.mtp_layers = 1;
             let mut weights = Weights::new(sidecar, kernels);
             // Exports of this kind by llama.cpp repeat what the trunk already has.
-            [TOKEN_EMBD, OUTPUT_NORM, OUTPUT].map(|name| weights.ignore(name));
+            for name in [TOKEN_EMBD, OUTPUT_NORM, OUTPUT] {
+                weights.ignore(name);
+            }
             let mtp = mtp(&mut weights, sidecar, config)?;
             weights.finish()?;
             Some(mtp)
@@ -110,9 +112,7 @@ pub(super) fn load(
 
 /// Rows of the embedding: the vocabulary's size if the file has one, else what the tensor says.
 fn embedding_rows(file: &Gguf, config: &ModelConfig) -> Result<usize, RuntimeError> {
-    let tensor = file
-        .tensor(TOKEN_EMBD)
-        .ok_or_else(|| RuntimeError::MissingTensor { name: TOKEN_EMBD.to_owned() })?;
+    let tensor = file.tensor(TOKEN_EMBD).ok_or_else(|| RuntimeError::MissingTensor { name: TOKEN_EMBD.to_owned() })?;
     let rows = tensor.dims.get(1).copied().unwrap_or(1);
     match file.metadata().strings("tokenizer.ggml.tokens")? {
         Some(tokens) if tokens.len() != rows => Err(RuntimeError::TensorShape {
