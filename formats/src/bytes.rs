@@ -37,7 +37,7 @@ impl<'a> Cursor<'a> {
     /// This is the check that stands before every allocation whose size a file chose.
     pub(crate) fn expect(&self, what: &'static str, count: u64, each: u64) -> Result<usize, FormatError> {
         let have = self.rest().len() as u64;
-        let need = count.checked_mul(each).unwrap_or(u64::MAX);
+        let need = count.saturating_mul(each);
         let count = usize::try_from(count).ok().filter(|_| need <= have);
         count.ok_or(FormatError::OutOfBounds { what, offset: self.offset(), need, have })
     }

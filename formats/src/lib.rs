@@ -4,6 +4,19 @@
 //! that cannot be wrong; every later layer borrows from them. Tensor data is never copied: a [`Bytes`] is a
 //! counted reference into the memory map (or into a buffer the caller gave).
 
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+#[cfg(feature = "gguf")]
 mod bytes;
 mod error;
 #[cfg(feature = "gguf")]
@@ -12,6 +25,7 @@ pub mod gguf;
 pub mod import;
 #[cfg(feature = "gguf")]
 mod map;
+#[allow(clippy::cast_possible_truncation, reason = "encoders round to the width that is stored")]
 pub mod quant;
 mod storage;
 

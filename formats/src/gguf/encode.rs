@@ -13,7 +13,7 @@ use crate::FormatError;
 /// The version written.
 const VERSION: u32 = 3;
 
-/// Everything up to the first byte of tensor data, padding included.
+/// Everything up to the first byte of tensor data.
 pub(super) fn head(
     entries: &[(String, Value)],
     tensors: &[Announced],
@@ -40,7 +40,10 @@ pub(super) fn head(
         let end = offset.checked_add(*bytes).and_then(|end| end.checked_next_multiple_of(alignment));
         offset = end.ok_or_else(overflow)?;
     }
-    head.resize(head.len().next_multiple_of(alignment), 0);
+    // A file of metadata only has no data section whose start could be aligned.
+    if !tensors.is_empty() {
+        head.resize(head.len().next_multiple_of(alignment), 0);
+    }
     Ok(head)
 }
 

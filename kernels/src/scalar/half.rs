@@ -20,8 +20,9 @@ impl BlockFormat for Half {
 
     #[inline]
     fn decode(block: &[u8], out: &mut [f32]) {
-        if let (&[low, high], [y]) = (block, out) {
-            *y = to_f32(u16::from_le_bytes([low, high]));
+        // Not by a pattern of two bytes: the compiler would load them apart.
+        if let (Ok(bits), [y]) = (block.try_into(), out) {
+            *y = to_f32(u16::from_le_bytes(bits));
         }
     }
 }
@@ -30,17 +31,13 @@ impl BlockFormat for Half {
 #[inline]
 fn to_f32(bits: u16) -> f32 {
     const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
+    const INFINITY: u32 = 0x7c00 << 13;
     let bits = u32::from(bits);
     let sign = (bits & 0x8000) << 16;
     let magnitude = (bits & 0x7fff) << 13;
-    let finite = (f32::from_bits(magnitude) * TWO_TO_112).to_bits();
-    let special = magnitude | 0xff << 23;
-    let magnitude = if bits & 0x7c00 == 0x7c00 {
-        special
-    } else {
-        finite
-    };
-    f32::from_bits(sign | magnitude)
+    let value = (f32::from_bits(magnitude) * TWO_TO_112).to_bits();
+    let special = if magnitude >= INFINITY { 0xff << 23 } else { 0 };
+    f32::from_bits(sign | value | special)
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ use halfbyte_kernels::{KernelError, Tile};
 
 use crate::RuntimeError;
 
+/// What a part of a step gives back.
+type Done = Result<(), KernelError>;
+
 /// Chunks per thread of a split matrix product: small enough that a thread which lost its core costs little.
 const CHUNKS_PER_THREAD: usize = 4;
 /// A matrix chunk has at least this many rows; below it, taking chunks costs more than it wins.
@@ -176,11 +179,7 @@ impl Team {
     }
 
     /// As [`Team::run`] for a body that can fail; the first failure is reported.
-    fn try_run(
-        &self,
-        chunks: usize,
-        body: &(dyn Fn(usize) -> Result<(), KernelError> + Sync),
-    ) -> Result<(), RuntimeError> {
+    fn try_run(&self, chunks: usize, body: &(dyn Fn(usize) -> Done + Sync)) -> Result<(), RuntimeError> {
         let failure = Mutex::new(None);
         self.run(chunks, &|chunk| {
             if let Err(error) = body(chunk) {
@@ -198,7 +197,7 @@ impl Team {
         &self,
         out: &mut [f32],
         rows: usize,
-        body: &(dyn Fn(Range<usize>, &mut Tile<'_>) -> Result<(), KernelError> + Sync),
+        body: &(dyn Fn(Range<usize>, &mut Tile<'_>) -> Done + Sync),
     ) -> Result<(), RuntimeError> {
         let tokens = out.len().checked_div(rows).unwrap_or(0);
         let step = rows.div_ceil(self.threads() * CHUNKS_PER_THREAD).max(MIN_ROWS);
@@ -219,7 +218,7 @@ impl Team {
         &self,
         out: &mut [f32],
         len: usize,
-        body: &(dyn Fn(usize, &mut [f32]) -> Result<(), KernelError> + Sync),
+        body: &(dyn Fn(usize, &mut [f32]) -> Done + Sync),
     ) -> Result<(), RuntimeError> {
         let total = out.len();
         let len = len.max(1);

@@ -42,7 +42,7 @@ pub(crate) struct Scratch {
 }
 
 fn zeros(what: &'static str, shape: [usize; 2]) -> Result<Vec<f32>, RuntimeError> {
-    let len = shape[0].checked_mul(shape[1]).unwrap_or(usize::MAX);
+    let len = shape[0].saturating_mul(shape[1]);
     let mut out = Vec::new();
     out.try_reserve_exact(len).map_err(|_| RuntimeError::OutOfMemory { what, bytes: len.saturating_mul(4) })?;
     out.resize(len, 0.0);

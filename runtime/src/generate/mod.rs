@@ -3,7 +3,7 @@
 mod sampler;
 mod stop;
 
-pub use sampler::{Sampling, DEFAULT_SEED};
+pub use sampler::{DEFAULT_SEED, Sampling};
 pub use stop::{Finish, StopRules};
 
 pub(crate) use sampler::Sampler;

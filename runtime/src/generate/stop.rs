@@ -60,11 +60,8 @@ pub(crate) struct StopBuffer {
 
 impl StopBuffer {
     pub(crate) fn new(strings: &[String]) -> Result<Self, RuntimeError> {
-        let invalid = |found: String, expected: String| RuntimeError::InvalidOption {
-            option: "stop strings",
-            found,
-            expected,
-        };
+        let invalid =
+            |found: String, expected: String| RuntimeError::InvalidOption { option: "stop strings", found, expected };
         if strings.len() > MAX_STOP_STRINGS {
             return Err(invalid(strings.len().to_string(), format!("at most {MAX_STOP_STRINGS}")));
         }

@@ -30,7 +30,7 @@ impl KvCache {
         let layout = KvLayout { ty, kv_heads: config.kv_heads, head_dim: config.head_dim, capacity };
         let layers = config.layers + config.mtp_layers;
         let run = layout.len_bytes()?;
-        let bytes = run.checked_mul(2 * layers).unwrap_or(usize::MAX);
+        let bytes = run.saturating_mul(2 * layers);
         let memory = MmapMut::map_anon(bytes).map_err(|_| RuntimeError::OutOfMemory { what: "the KV cache", bytes })?;
         Ok(Self { layout, layers, run, memory, len: 0 })
     }

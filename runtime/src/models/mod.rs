@@ -50,8 +50,11 @@ pub(crate) trait Graph: Send + Sync {
 /// A family: its `general.architecture` and how to load it from its file and, if there is one, its MTP sidecar.
 pub(crate) struct Family {
     pub(crate) architecture: &'static str,
-    pub(crate) load: fn(&Gguf, Option<&Gguf>, &mut ModelConfig, Kernels) -> Result<Box<dyn Graph>, RuntimeError>,
+    pub(crate) load: Load,
 }
+
+/// Loads a graph from its file and its MTP sidecar; notes in the hyperparameters what the sidecar added.
+type Load = fn(&Gguf, Option<&Gguf>, &mut ModelConfig, Kernels) -> Result<Box<dyn Graph>, RuntimeError>;
 
 /// Every family this crate runs.
 pub(crate) const FAMILIES: &[Family] = &[Family { architecture: "qwen2", load: mimo::load }];
