@@ -44,11 +44,9 @@ pub(super) fn check_key_len(len: u64, offset: u64) -> Result<(), FormatError> {
 }
 
 /// A metadata key: printable ASCII. Hyphens are common (`gpt-oss.block_count`), so are capitals.
-pub(super) fn check_key(key: &[u8], offset: u64) -> Result<&str, FormatError> {
-    if let Some(&byte) = key.iter().find(|byte| !matches!(byte, b' '..=b'~')) {
-        return Err(FormatError::InvalidCharacter { what: "key", offset, found: byte.into() });
-    }
-    str::from_utf8(key).map_err(|_| FormatError::NotUtf8 { what: "key", offset })
+pub(super) fn check_key(key: &str, offset: u64) -> Result<(), FormatError> {
+    let bad = key.chars().find(|c| !matches!(c, ' '..='~'));
+    bad.map_or(Ok(()), |found| Err(FormatError::InvalidCharacter { what: "key", offset, found }))
 }
 
 /// Checks the length of a tensor name before it is read.
@@ -56,14 +54,10 @@ pub(super) fn check_tensor_name_len(len: u64, offset: u64) -> Result<(), FormatE
     in_range("tensor name length", offset, len, 1, MAX_TENSOR_NAME_LEN).map(drop)
 }
 
-/// A tensor name: UTF-8 without control characters.
-pub(super) fn check_tensor_name(name: &[u8], offset: u64) -> Result<&str, FormatError> {
-    let what = "tensor name";
-    let name = str::from_utf8(name).map_err(|_| FormatError::NotUtf8 { what, offset })?;
-    match name.chars().find(|c| c.is_control()) {
-        Some(found) => Err(FormatError::InvalidCharacter { what, offset, found }),
-        None => Ok(name),
-    }
+/// A tensor name: anything but control characters.
+pub(super) fn check_tensor_name(name: &str, offset: u64) -> Result<(), FormatError> {
+    let bad = name.chars().find(|c| c.is_control());
+    bad.map_or(Ok(()), |found| Err(FormatError::InvalidCharacter { what: "tensor name", offset, found }))
 }
 
 /// The format behind a GGUF type number; `offset` is where the number stands.

@@ -94,7 +94,7 @@ impl Gguf {
         split::join(shards.into_iter().map(|bytes| parse(&bytes.into())).collect::<Result<_, _>>()?)
     }
 
-    /// Puts checked parts together; a name that two tensors share is an error.
+    /// Puts checked parts together; two tensors with one name are an error.
     pub(super) fn from_parts(version: u32, metadata: Metadata, tensors: Vec<Tensor>) -> Result<Self, FormatError> {
         let mut index = NameIndex::with_capacity(tensors.len());
         for (position, Tensor { name, .. }) in tensors.iter().enumerate() {
@@ -179,17 +179,25 @@ fn metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Metadata, FormatError
     for _ in 0..count {
         let offset = cursor.offset();
         let key = key(cursor)?;
-        let value = decode::value(cursor, key)?;
-        metadata.push(key.to_owned(), value).map_err(|key| FormatError::DuplicateKey { key, offset })?;
+        let value = decode::value(cursor, &key)?;
+        metadata.push(key, value).map_err(|key| FormatError::DuplicateKey { key, offset })?;
     }
     Ok(metadata)
 }
 
-fn key<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, FormatError> {
+fn key(cursor: &mut Cursor<'_>) -> Result<String, FormatError> {
     let offset = cursor.offset();
     let len = cursor.u64("key length")?;
     layout::check_key_len(len, offset)?;
-    layout::check_key(cursor.take("key", len)?, offset)
+    let key = text(cursor, "key", len)?;
+    layout::check_key(&key, offset)?;
+    Ok(key)
+}
+
+/// A copy of the next `len` bytes, which must be UTF-8. It is the copy that is checked: a map could change after.
+fn text(cursor: &mut Cursor<'_>, what: &'static str, len: u64) -> Result<String, FormatError> {
+    let offset = cursor.offset();
+    String::from_utf8(cursor.take(what, len)?.to_vec()).map_err(|_| FormatError::NotUtf8 { what, offset })
 }
 
 /// Descriptions and data of all tensors: the data one after the other, each at the next aligned offset, with
@@ -243,18 +251,19 @@ fn description(cursor: &mut Cursor<'_>) -> Result<Description, FormatError> {
     let mut fields = *cursor;
     let name_len = fields.u64("tensor name length")?;
     layout::check_tensor_name_len(name_len, offset)?;
-    let name = layout::check_tensor_name(fields.take("tensor name", name_len)?, offset)?;
+    let tensor = text(&mut fields, "tensor name", name_len)?;
+    layout::check_tensor_name(&tensor, offset)?;
     let rank_offset = fields.offset();
     let rank = layout::in_range("tensor rank", rank_offset, fields.u32("tensor rank")?.into(), 1, MAX_RANK)?;
     let dims = (0..rank).map(|_| dimension(&mut fields)).collect::<Result<Vec<_>, _>>()?;
     let type_offset = fields.offset();
-    let ty = layout::tensor_type(name, fields.u32("tensor type")?, type_offset)?;
+    let ty = layout::tensor_type(&tensor, fields.u32("tensor type")?, type_offset)?;
     fields.u64("tensor offset")?;
-    let bytes = layout::tensor_bytes(name, &dims, ty, offset)?;
+    let bytes = layout::tensor_bytes(&tensor, &dims, ty, offset)?;
 
     let refused = |source| FormatError::Library { what: "tensor description", offset, source: Box::new(source) };
     let info = TensorInfo::read_from(&mut cursor.take("tensor description", fields.offset() - offset)?);
-    let TensorInfo { name: tensor, offset: data_offset, .. } = info.map_err(refused)?;
+    let data_offset = info.map_err(refused)?.offset;
     Ok(Description { offset, tensor, dims, ty, bytes, data_offset })
 }
 

@@ -50,7 +50,7 @@ impl GgufWriter {
         let value = value.into();
         layout::check_count("metadata count", self.entries.len())?;
         layout::check_key_len(key.len() as u64, 0)?;
-        layout::check_key(key.as_bytes(), 0)?;
+        layout::check_key(key, 0)?;
         if key == layout::ALIGNMENT_KEY {
             layout::alignment(Some(&value))?;
         }
@@ -70,7 +70,7 @@ impl GgufWriter {
     pub fn declare(&mut self, name: &str, dims: &[usize], ty: QuantType) -> Result<(), FormatError> {
         layout::check_count("tensor count", self.tensors.len())?;
         layout::check_tensor_name_len(name.len() as u64, 0)?;
-        layout::check_tensor_name(name.as_bytes(), 0)?;
+        layout::check_tensor_name(name, 0)?;
         let bytes = layout::tensor_bytes(name, dims, ty, 0)?;
         if !self.names.insert(name.to_owned()) {
             return Err(FormatError::DuplicateTensor { tensor: name.to_owned() });

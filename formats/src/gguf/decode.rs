@@ -1,0 +1,163 @@
+//! Metadata values from bytes: what [`encode`](super::encode) wrote, or what a hostile file pretends was written.
+//!
+//! Scalars and strings are decoded by the library, from exactly the bytes they may use. Arrays are decoded here: the
+//! library spends 24 bytes on each element, and a file of `u8` would take 24 times its size.
+
+use gguf_rs_lib::format::{metadata::MetadataValue, types::GGUFValueType};
+
+use super::{
+    Array, Strings, Value,
+    layout::{self, MAX_METADATA_BYTES},
+};
+use crate::{FormatError, bytes::Cursor};
+
+/// A value of any kind: its kind, then itself.
+pub(super) fn value(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, FormatError> {
+    Ok(match kind(cursor, "value type")? {
+        GGUFValueType::Array => Value::Array(array(cursor, key)?),
+        kind => match scalar(cursor, kind)? {
+            MetadataValue::U8(v) => Value::U8(v),
+            MetadataValue::I8(v) => Value::I8(v),
+            MetadataValue::U16(v) => Value::U16(v),
+            MetadataValue::I16(v) => Value::I16(v),
+            MetadataValue::U32(v) => Value::U32(v),
+            MetadataValue::I32(v) => Value::I32(v),
+            MetadataValue::U64(v) => Value::U64(v),
+            MetadataValue::I64(v) => Value::I64(v),
+            MetadataValue::F32(v) => Value::F32(v),
+            MetadataValue::F64(v) => Value::F64(v),
+            MetadataValue::Bool(v) => Value::Bool(v),
+            MetadataValue::String(v) => Value::String(v),
+            // `scalar` is not asked for arrays.
+            MetadataValue::Array(_) => {
+                return Err(FormatError::NestedArray { key: key.to_owned(), offset: cursor.offset() });
+            }
+        },
+    })
+}
+
+fn kind(cursor: &mut Cursor<'_>, what: &'static str) -> Result<GGUFValueType, FormatError> {
+    let offset = cursor.offset();
+    let found = cursor.u32(what)?;
+    let out_of_range = |_| FormatError::OutOfRange { what, offset, found: found.into(), min: 0, max: 12 };
+    GGUFValueType::from_u32(found).map_err(out_of_range)
+}
+
+/// A value that is not an array, decoded by the library from exactly the bytes it may use.
+fn scalar(cursor: &mut Cursor<'_>, kind: GGUFValueType) -> Result<MetadataValue, FormatError> {
+    let offset = cursor.offset();
+    let size = match kind.size_in_bytes() {
+        Some(size) => size as u64,
+        None => {
+            let mut ahead = *cursor;
+            let len = ahead.u64("string length")?;
+            ahead.take("string", len)?;
+            8 + len // no overflow: `len` bytes are there
+        }
+    };
+    let mut bytes = cursor.take("value", size)?;
+    within_limit(cursor)?;
+    let first = bytes.first().copied().unwrap_or_default();
+    MetadataValue::read_from(&mut bytes, kind).map_err(|source| match kind {
+        GGUFValueType::String => FormatError::NotUtf8 { what: "string", offset },
+        GGUFValueType::Bool => FormatError::OutOfRange { what: "bool", offset, found: first.into(), min: 0, max: 1 },
+        _ => FormatError::Library { what: "value", offset, source: Box::new(source) },
+    })
+}
+
+/// An array: element kind, count, elements. Not decoded by the library, which spends 24 bytes on each element.
+fn array(cursor: &mut Cursor<'_>, key: &str) -> Result<Array, FormatError> {
+    let offset = cursor.offset();
+    let kind = kind(cursor, "array element type")?;
+    let count = cursor.u64("array length")?;
+    Ok(match kind {
+        GGUFValueType::U8 => Array::U8(numbers(cursor, count, u8::from_le_bytes)?),
+        GGUFValueType::I8 => Array::I8(numbers(cursor, count, i8::from_le_bytes)?),
+        GGUFValueType::U16 => Array::U16(numbers(cursor, count, u16::from_le_bytes)?),
+        GGUFValueType::I16 => Array::I16(numbers(cursor, count, i16::from_le_bytes)?),
+        GGUFValueType::U32 => Array::U32(numbers(cursor, count, u32::from_le_bytes)?),
+        GGUFValueType::I32 => Array::I32(numbers(cursor, count, i32::from_le_bytes)?),
+        GGUFValueType::U64 => Array::U64(numbers(cursor, count, u64::from_le_bytes)?),
+        GGUFValueType::I64 => Array::I64(numbers(cursor, count, i64::from_le_bytes)?),
+        GGUFValueType::F32 => Array::F32(numbers(cursor, count, f32::from_le_bytes)?),
+        GGUFValueType::F64 => Array::F64(numbers(cursor, count, f64::from_le_bytes)?),
+        GGUFValueType::Bool => Array::Bool(bools(cursor, count)?),
+        GGUFValueType::String => Array::String(strings(cursor, count)?),
+        GGUFValueType::Array => return Err(FormatError::NestedArray { key: key.to_owned(), offset }),
+    })
+}
+
+fn numbers<const N: usize, T>(
+    cursor: &mut Cursor<'_>,
+    count: u64,
+    decode: fn([u8; N]) -> T,
+) -> Result<Vec<T>, FormatError> {
+    cursor.expect("array", count, N as u64)?;
+    let (elements, _) = cursor.take("array", count * N as u64)?.as_chunks::<N>();
+    let mut values = reserved(cursor, "array", elements.len())?;
+    values.extend(elements.iter().map(|&bytes| decode(bytes)));
+    Ok(values)
+}
+
+fn bools(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<bool>, FormatError> {
+    let offset = cursor.offset();
+    let bytes = cursor.take("array", count)?;
+    if let Some(at) = bytes.iter().position(|&byte| byte > 1) {
+        let found = bytes.get(at).copied().unwrap_or_default().into();
+        return Err(FormatError::OutOfRange { what: "bool", offset: offset + at as u64, found, min: 0, max: 1 });
+    }
+    let mut values = reserved(cursor, "array", bytes.len())?;
+    values.extend(bytes.iter().map(|&byte| byte == 1));
+    Ok(values)
+}
+
+/// Two passes: the first learns the sizes, so that each allocation is made once and is exact.
+fn strings(cursor: &mut Cursor<'_>, count: u64) -> Result<Strings, FormatError> {
+    let len = cursor.expect("array", count, 8)?;
+    let start = *cursor;
+    for _ in 0..count {
+        let len = cursor.u64("string length")?;
+        cursor.take("string", len)?;
+    }
+    // Each string took 8 bytes for its length, the rest is text.
+    let text_len = cursor.at() - start.at() - len * 8;
+    let mut ends = reserved(cursor, "array of strings", len)?;
+    let mut text: Vec<u8> = reserved(cursor, "array of strings", text_len)?;
+    let mut again = start;
+    for _ in 0..count {
+        let len = again.u64("string length")?;
+        text.extend_from_slice(again.take("string", len)?);
+        ends.push(text.len());
+    }
+    // All text is checked at once; each string is valid if it also starts and stops between characters.
+    let strings = String::from_utf8(text).ok().and_then(|text| Strings::from_parts(text, ends));
+    strings.ok_or_else(|| FormatError::NotUtf8 { what: "string", offset: first_not_utf8(start, count) })
+}
+
+/// Where the first bad string of an array is, for the message.
+fn first_not_utf8(mut cursor: Cursor<'_>, count: u64) -> u64 {
+    for _ in 0..count {
+        let offset = cursor.offset();
+        let bytes = cursor.u64("string length").and_then(|len| cursor.take("string", len));
+        if !bytes.is_ok_and(|bytes| str::from_utf8(bytes).is_ok()) {
+            return offset;
+        }
+    }
+    cursor.offset()
+}
+
+/// The budget that all metadata of a file share. Nothing takes more memory decoded than stored, so the place the
+/// reader has come to bounds what it has allocated.
+fn within_limit(cursor: &Cursor<'_>) -> Result<(), FormatError> {
+    let at = cursor.offset();
+    layout::in_range("end of metadata", at, at, 0, MAX_METADATA_BYTES).map(drop)
+}
+
+/// An empty vector with room for the `len` elements that `cursor` has just passed.
+fn reserved<T>(cursor: &Cursor<'_>, what: &'static str, len: usize) -> Result<Vec<T>, FormatError> {
+    within_limit(cursor)?;
+    let mut values = Vec::new();
+    let need = (len as u64).saturating_mul(size_of::<T>() as u64);
+    values.try_reserve_exact(len).map_err(|_| FormatError::OutOfMemory { what, need })?;
+    Ok(values)
+}
