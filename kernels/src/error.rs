@@ -80,11 +80,9 @@ pub enum KernelError {
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ShapeMismatch {
-                what,
-                expected,
-                found,
-            } => write!(f, "{what}: expected a length of {expected}, found {found}"),
+            Self::ShapeMismatch { what, expected, found } => {
+                write!(f, "{what}: expected a length of {expected}, found {found}")
+            }
             Self::NotMultiple { what, unit, found } => {
                 write!(f, "{what}: a length of {found} is not a multiple of {unit}")
             }
@@ -97,10 +95,9 @@ impl fmt::Display for KernelError {
             }
             Self::TooLarge { what } => write!(f, "{what} does not fit the address space"),
             Self::UnsupportedType { ty } => write!(f, "no kernel multiplies {}", ty.name()),
-            Self::LayoutMismatch { expected, found } => write!(
-                f,
-                "matrix is packed as {found}, the kernels read {expected}"
-            ),
+            Self::LayoutMismatch { expected, found } => {
+                write!(f, "matrix is packed as {found}, the kernels read {expected}")
+            }
             Self::UnsupportedIsa { isa } => {
                 write!(f, "this cpu does not run the {} kernels", isa.name())
             }
@@ -111,42 +108,18 @@ impl fmt::Display for KernelError {
 impl Error for KernelError {}
 
 /// `Ok` when `found == expected`.
-pub(crate) fn same_len(
-    what: &'static str,
-    expected: usize,
-    found: usize,
-) -> Result<(), KernelError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(KernelError::ShapeMismatch {
-            what,
-            expected,
-            found,
-        })
-    }
+pub(crate) fn same_len(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
+    if found == expected { Ok(()) } else { Err(KernelError::ShapeMismatch { what, expected, found }) }
 }
 
 /// `Ok` when `found` is a whole number of units of `unit > 0` elements.
-pub(crate) fn whole_units(
-    what: &'static str,
-    unit: usize,
-    found: usize,
-) -> Result<(), KernelError> {
-    if found.is_multiple_of(unit) {
-        Ok(())
-    } else {
-        Err(KernelError::NotMultiple { what, unit, found })
-    }
+pub(crate) fn whole_units(what: &'static str, unit: usize, found: usize) -> Result<(), KernelError> {
+    if found.is_multiple_of(unit) { Ok(()) } else { Err(KernelError::NotMultiple { what, unit, found }) }
 }
 
 /// `Ok` when the dimension is not zero.
 pub(crate) fn not_zero(what: &'static str, len: usize) -> Result<(), KernelError> {
-    if len == 0 {
-        Err(KernelError::Empty { what })
-    } else {
-        Ok(())
-    }
+    if len == 0 { Err(KernelError::Empty { what }) } else { Ok(()) }
 }
 
 /// `a * b`, or the error that says whose size does not fit.

@@ -29,9 +29,7 @@ impl Isa {
 
     /// The tier of that [`name`](Self::name), whether or not this CPU runs it.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Scalar, Self::Portable]
-            .into_iter()
-            .find(|isa| isa.name() == name)
+        [Self::Scalar, Self::Portable].into_iter().find(|isa| isa.name() == name)
     }
 
     /// The tiers this CPU runs, best first; the last is always [`Isa::Scalar`].
@@ -58,10 +56,7 @@ impl Kernels {
     /// The best this CPU has.
     pub fn detect() -> Self {
         let isa = Isa::available().first().copied().unwrap_or(Isa::Scalar);
-        Self {
-            isa,
-            table: isa.table(),
-        }
+        Self { isa, table: isa.table() }
     }
 
     /// The kernels of `isa`.
@@ -72,10 +67,7 @@ impl Kernels {
         if !Isa::available().contains(&isa) {
             return Err(KernelError::UnsupportedIsa { isa });
         }
-        Ok(Self {
-            isa,
-            table: isa.table(),
-        })
+        Ok(Self { isa, table: isa.table() })
     }
 
     /// The instruction set in use.
@@ -89,17 +81,8 @@ impl Kernels {
     /// # Errors
     /// [`KernelError::UnsupportedType`] if nothing multiplies `ty`, [`KernelError::NotMultiple`] if `depth` is not a
     /// whole number of blocks, [`KernelError::ShapeMismatch`] if `data` has another length than the shape calls for.
-    pub fn pack(
-        &self,
-        ty: QuantType,
-        rows: usize,
-        depth: usize,
-        data: Bytes,
-    ) -> Result<PackedMatrix, KernelError> {
-        let entry = self
-            .table
-            .matmul(ty)
-            .ok_or(KernelError::UnsupportedType { ty })?;
+    pub fn pack(&self, ty: QuantType, rows: usize, depth: usize, data: Bytes) -> Result<PackedMatrix, KernelError> {
+        let entry = self.table.matmul(ty).ok_or(KernelError::UnsupportedType { ty })?;
         PackedMatrix::new(ty, rows, depth, entry.layout, data)
     }
 

@@ -35,13 +35,7 @@ impl<'a> Tile<'a> {
     /// [`KernelError::ShapeMismatch`] if `out` has another length.
     pub fn new(out: &'a mut [f32], tokens: usize, rows: usize) -> Result<Self, KernelError> {
         same_len("tile", product("tile", tokens, rows)?, out.len())?;
-        Ok(Self {
-            ptr: out.as_mut_ptr(),
-            tokens,
-            rows,
-            stride: rows,
-            out: PhantomData,
-        })
+        Ok(Self { ptr: out.as_mut_ptr(), tokens, rows, stride: rows, out: PhantomData })
     }
 
     /// The window that starts at `ptr`: `rows` elements of each of `tokens` rows that lie `stride` elements apart.
@@ -53,13 +47,7 @@ impl<'a> Tile<'a> {
     /// - nothing else reads or writes those elements (other tiles of the same matrix cover other elements);
     /// - `rows <= stride`, or `tokens <= 1`.
     pub unsafe fn from_raw(ptr: *mut f32, tokens: usize, rows: usize, stride: usize) -> Self {
-        Self {
-            ptr,
-            tokens,
-            rows,
-            stride,
-            out: PhantomData,
-        }
+        Self { ptr, tokens, rows, stride, out: PhantomData }
     }
 
     /// Tokens: the rows of the output matrix.
@@ -84,5 +72,48 @@ impl<'a> Tile<'a> {
         // SAFETY: the `rows` elements from there are initialised and writable, and the tile is their only access (a
         // unique borrow in `new`, the first two bullets of `from_raw`); `&mut self` lends out one row at a time.
         unsafe { slice::from_raw_parts_mut(row, self.rows) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::Tile;
+
+    /// Three threads fill the windows of one matrix, as the runtime's do.
+    #[test]
+    fn windows_of_one_matrix() {
+        const TOKENS: usize = 3;
+        const STRIDE: usize = 7;
+        let mut matrix = [0.0f32; TOKENS * STRIDE];
+        let ptr = matrix.as_mut_ptr();
+        thread::scope(|scope| {
+            for (thread, (start, rows)) in [(0, 2), (2, 4), (6, 1)].into_iter().enumerate() {
+                // SAFETY: `start < STRIDE`, so this stays inside `matrix`.
+                let ptr = unsafe { ptr.add(start) };
+                // SAFETY: `start + rows <= STRIDE`: every row of the window lies inside `matrix`, which outlives the
+                // scope and is not used meanwhile; the three windows cover different columns; `rows <= STRIDE`.
+                let mut tile = unsafe { Tile::from_raw(ptr, TOKENS, rows, STRIDE) };
+                scope.spawn(move || {
+                    for token in 0..tile.tokens() {
+                        assert_eq!(tile.row_mut(token).len(), tile.rows());
+                        tile.row_mut(token).fill((10 * token + thread) as f32);
+                    }
+                });
+            }
+        });
+        let expected: Vec<f32> =
+            (0..TOKENS).flat_map(|t| [0, 0, 1, 1, 1, 1, 2].map(|thread| (10 * t + thread) as f32)).collect();
+        assert_eq!(matrix.as_slice(), expected);
+    }
+
+    #[test]
+    fn no_such_token() {
+        let mut out = [1.0; 4];
+        let mut tile = Tile::new(&mut out, 2, 2).expect("right length");
+        assert!(tile.row_mut(2).is_empty());
+        assert!(tile.row_mut(usize::MAX).is_empty());
+        assert!(Tile::new(&mut [], 5, 0).expect("no rows").row_mut(1).is_empty());
     }
 }

@@ -17,8 +17,7 @@ use crate::ops::AttentionGqa;
 use crate::pack::{PackLayout, WeightRows};
 
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)`, `x: (out.tokens(), depth)`, `depth > 0`.
-pub(crate) type MatmulFn =
-    unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
+pub(crate) type MatmulFn = unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
 
 /// The kernels of one weight format, and the arrangement of blocks they read.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +51,7 @@ pub(crate) struct KernelTable {
     pub(crate) add: unsafe fn(x: &mut [f32], y: &[f32]),
     pub(crate) softmax: unsafe fn(x: &mut [f32]),
     pub(crate) kv_append: unsafe fn(ty: KvType, cell: &mut [u8], row: &[f32]),
-    pub(crate) attention_gqa:
-        unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
+    pub(crate) attention_gqa: unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
 }
 
 impl KernelTable {

@@ -47,26 +47,14 @@ pub fn attention_gqa(
     same_len("attention output", q.len(), out.len())?;
     if kv_head >= a.layout.kv_heads {
         let limit = a.layout.kv_heads.saturating_sub(1);
-        return Err(KernelError::OutOfRange {
-            what: "kv_head",
-            limit,
-            found: kv_head,
-        });
+        return Err(KernelError::OutOfRange { what: "kv_head", limit, found: kv_head });
     }
     if start > end {
-        return Err(KernelError::RangeReversed {
-            what: "visible positions",
-            start,
-            end,
-        });
+        return Err(KernelError::RangeReversed { what: "visible positions", start, end });
     }
     not_zero("visible positions", end - start)?;
     if end > a.layout.capacity {
-        return Err(KernelError::OutOfRange {
-            what: "visible positions",
-            limit: a.layout.capacity,
-            found: end,
-        });
+        return Err(KernelError::OutOfRange { what: "visible positions", limit: a.layout.capacity, found: end });
     }
     // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
     unsafe { (k.table().attention_gqa)(a, kv_head, q, out) };

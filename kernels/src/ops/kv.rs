@@ -66,20 +66,10 @@ impl KvLayout {
 /// # Errors
 /// [`KernelError::ShapeMismatch`] for `cache` or `row`, [`KernelError::OutOfRange`] if `pos >= capacity`,
 /// [`KernelError::Empty`] if a head has no elements.
-pub fn kv_append(
-    k: &Kernels,
-    layout: &KvLayout,
-    cache: &mut [u8],
-    pos: usize,
-    row: &[f32],
-) -> Result<(), KernelError> {
+pub fn kv_append(k: &Kernels, layout: &KvLayout, cache: &mut [u8], pos: usize, row: &[f32]) -> Result<(), KernelError> {
     not_zero("head_dim", layout.head_dim)?;
     same_len("kv cache", layout.len_bytes()?, cache.len())?;
-    same_len(
-        "kv row",
-        product("kv row", layout.kv_heads, layout.head_dim)?,
-        row.len(),
-    )?;
+    same_len("kv row", product("kv row", layout.kv_heads, layout.head_dim)?, row.len())?;
     if pos >= layout.capacity {
         return Err(KernelError::OutOfRange {
             what: "kv position",
@@ -89,10 +79,7 @@ pub fn kv_append(
     }
     // `capacity > pos >= 0`, so a head is not empty and `pos * cell` lies inside it.
     let (head, cell) = (layout.head_len_bytes()?, layout.cell_bytes()?);
-    for (cache, row) in cache
-        .chunks_exact_mut(head)
-        .zip(row.chunks_exact(layout.head_dim))
-    {
+    for (cache, row) in cache.chunks_exact_mut(head).zip(row.chunks_exact(layout.head_dim)) {
         if let Some(cell) = cache.get_mut(pos * cell..(pos + 1) * cell) {
             // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
             unsafe { (k.table().kv_append)(layout.ty, cell, row) };

@@ -28,20 +28,13 @@ pub fn matmul(
     let weights = w.rows_in(rows)?;
     let tokens = out.tokens();
     same_len("matmul output rows", n_rows, out.rows())?;
-    same_len(
-        "matmul input",
-        product("matmul input", tokens, w.depth())?,
-        x.len(),
-    )?;
-    let entry = k
-        .table()
-        .matmul(w.ty())
-        .ok_or(KernelError::UnsupportedType { ty: w.ty() })?;
+    same_len("matmul input", product("matmul input", tokens, w.depth())?, x.len())?;
+    let entry = k.table().matmul(w.ty()).ok_or(KernelError::UnsupportedType { ty: w.ty() })?;
     if entry.layout != w.layout() {
-        return Err(KernelError::LayoutMismatch {
-            expected: entry.layout.name(),
-            found: w.layout().name(),
-        });
+        return Err(KernelError::LayoutMismatch { expected: entry.layout.name(), found: w.layout().name() });
+    }
+    if n_rows == 0 || tokens == 0 {
+        return Ok(());
     }
     if w.depth() == 0 {
         for token in 0..tokens {
@@ -61,17 +54,13 @@ pub fn matmul(
 /// [`KernelError::OutOfRange`] if there is no such row, [`KernelError::ShapeMismatch`] for `out`.
 pub fn decode_row(w: &PackedMatrix, row: usize, out: &mut [f32]) -> Result<(), KernelError> {
     same_len("decoded row", w.depth(), out.len())?;
-    let end = row
-        .checked_add(1)
-        .ok_or(KernelError::TooLarge { what: "row" })?;
+    let end = row.checked_add(1).ok_or(KernelError::TooLarge { what: "row" })?;
     let weights = w.rows_in(row..end)?;
     match w.layout() {
-        PackLayout::RowMajor => {
-            quant::decode(w.ty(), weights.data, out).map_err(|_| KernelError::ShapeMismatch {
-                what: "decoded row",
-                expected: w.depth(),
-                found: out.len(),
-            })
-        }
+        PackLayout::RowMajor => quant::decode(w.ty(), weights.data, out).map_err(|_| KernelError::ShapeMismatch {
+            what: "decoded row",
+            expected: w.depth(),
+            found: out.len(),
+        }),
     }
 }

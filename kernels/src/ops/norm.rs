@@ -10,13 +10,7 @@ use crate::error::{KernelError, not_zero, same_len, whole_units};
 /// # Errors
 /// [`KernelError::Empty`] for an empty `weight`, [`KernelError::NotMultiple`] if `x` is not whole tokens,
 /// [`KernelError::ShapeMismatch`] for `out`.
-pub fn rms_norm(
-    k: &Kernels,
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    out: &mut [f32],
-) -> Result<(), KernelError> {
+pub fn rms_norm(k: &Kernels, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) -> Result<(), KernelError> {
     not_zero("norm weight", weight.len())?;
     whole_units("norm input", weight.len(), x.len())?;
     same_len("norm output", x.len(), out.len())?;

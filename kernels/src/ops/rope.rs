@@ -13,22 +13,12 @@ use crate::error::{KernelError, not_zero, same_len, whole_units};
 /// # Errors
 /// [`KernelError::Empty`] if `head_dim` is zero, [`KernelError::NotMultiple`] if `x` is not whole heads,
 /// [`KernelError::ShapeMismatch`] if `cos` and `sin` differ, [`KernelError::OutOfRange`] if `n_rot > head_dim`.
-pub fn rope_neox(
-    k: &Kernels,
-    x: &mut [f32],
-    head_dim: usize,
-    cos: &[f32],
-    sin: &[f32],
-) -> Result<(), KernelError> {
+pub fn rope_neox(k: &Kernels, x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) -> Result<(), KernelError> {
     not_zero("head_dim", head_dim)?;
     whole_units("rope input", head_dim, x.len())?;
     same_len("rope sines", cos.len(), sin.len())?;
     if cos.len() > head_dim / 2 {
-        return Err(KernelError::OutOfRange {
-            what: "rope cosines",
-            limit: head_dim / 2,
-            found: cos.len(),
-        });
+        return Err(KernelError::OutOfRange { what: "rope cosines", limit: head_dim / 2, found: cos.len() });
     }
     // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
     unsafe { (k.table().rope_neox)(x, head_dim, cos, sin) };

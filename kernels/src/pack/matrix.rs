@@ -32,19 +32,8 @@ impl PackedMatrix {
     ) -> Result<Self, KernelError> {
         whole_units("depth", ty.block_len(), depth)?;
         let row_bytes = product("matrix", depth / ty.block_len(), ty.block_bytes())?;
-        same_len(
-            "matrix data",
-            product("matrix", rows, row_bytes)?,
-            data.len(),
-        )?;
-        Ok(Self {
-            ty,
-            rows,
-            depth,
-            row_bytes,
-            layout,
-            data,
-        })
+        same_len("matrix data", product("matrix", rows, row_bytes)?, data.len())?;
+        Ok(Self { ty, rows, depth, row_bytes, layout, data })
     }
 
     /// Outputs: rows of the matrix.
@@ -79,27 +68,12 @@ impl PackedMatrix {
     pub(crate) fn rows_in(&self, range: Range<usize>) -> Result<WeightRows<'_>, KernelError> {
         let Range { start, end } = range;
         if start > end {
-            return Err(KernelError::RangeReversed {
-                what: "rows",
-                start,
-                end,
-            });
+            return Err(KernelError::RangeReversed { what: "rows", start, end });
         }
         // Neither product wraps for `end <= rows`: `rows * row_bytes` was computed when the matrix was made.
-        let data = if end <= self.rows {
-            self.data.get(start * self.row_bytes..end * self.row_bytes)
-        } else {
-            None
-        };
-        let data = data.ok_or(KernelError::OutOfRange {
-            what: "rows",
-            limit: self.rows,
-            found: end,
-        })?;
-        Ok(WeightRows {
-            data,
-            row_bytes: self.row_bytes,
-        })
+        let data = if end <= self.rows { self.data.get(start * self.row_bytes..end * self.row_bytes) } else { None };
+        let data = data.ok_or(KernelError::OutOfRange { what: "rows", limit: self.rows, found: end })?;
+        Ok(WeightRows { data, row_bytes: self.row_bytes })
     }
 }
 

@@ -24,13 +24,15 @@ pub(super) fn exp_sum(x: &mut [f32], max: f32) -> f64 {
         *group = (f32x8::from(*group) - max).exp().to_array();
         add(group);
     }
-    // The tail runs through the same code, in a vector of its own, so that an element's result is that of any position.
-    let mut last = [f32::NEG_INFINITY; 8];
-    for (last, x) in last.iter_mut().zip(&*tail) {
-        *last = *x;
+    if !tail.is_empty() {
+        // A vector of its own: an element's result is that of any position.
+        let mut last = [f32::NEG_INFINITY; 8];
+        for (last, x) in last.iter_mut().zip(&*tail) {
+            *last = *x;
+        }
+        let last = (f32x8::from(last) - max).exp().to_array();
+        tail.copy_from_slice(last.get(..tail.len()).unwrap_or_default());
+        add(tail);
     }
-    last = (f32x8::from(last) - max).exp().to_array();
-    tail.copy_from_slice(last.get(..tail.len()).unwrap_or_default());
-    add(tail);
     sums.iter().sum()
 }

@@ -95,13 +95,7 @@ fn heads_of<E: BlockFormat>(
 
 /// `scores[h][j] = scale · q[h] · keys[j]`.
 #[inline(always)]
-fn score<E: BlockFormat>(
-    keys: &[u8],
-    q: &[f32],
-    dim: usize,
-    scale: f32,
-    scores: &mut [[f32; TILE]; HEADS],
-) {
+fn score<E: BlockFormat>(keys: &[u8], q: &[f32], dim: usize, scale: f32, scores: &mut [[f32; TILE]; HEADS]) {
     let mut decoded = [DECODED];
     for (j, key) in keys.chunks_exact(dim * E::BYTES).enumerate().take(TILE) {
         let mut sums = [[[0.0; LANES]]; HEADS];
@@ -109,11 +103,7 @@ fn score<E: BlockFormat>(
             let [piece_decoded] = &mut decoded;
             decode_run::<E>(key, piece_decoded);
             for (sums, q) in sums.iter_mut().zip(q.chunks_exact(dim)) {
-                accumulate(
-                    sums,
-                    &decoded,
-                    q.chunks(DIMS).nth(piece).unwrap_or_default(),
-                );
+                accumulate(sums, &decoded, q.chunks(DIMS).nth(piece).unwrap_or_default());
             }
         }
         for (scores, [sums]) in scores.iter_mut().zip(&sums).take(q.len() / dim) {

@@ -18,10 +18,7 @@ pub(super) const DECODED: Decoded = [[0.0; LANES]; 256 / LANES];
 #[inline(always)]
 pub(super) fn decode_run<F: BlockFormat>(blocks: &[u8], out: &mut Decoded) {
     let out = out.as_flattened_mut();
-    for (block, out) in blocks
-        .chunks_exact(F::BYTES)
-        .zip(out.chunks_exact_mut(F::LEN))
-    {
+    for (block, out) in blocks.chunks_exact(F::BYTES).zip(out.chunks_exact_mut(F::LEN)) {
         F::decode(block, out);
     }
 }

@@ -23,20 +23,11 @@ const PIECE: usize = 256;
 /// The table entry of a stored format.
 pub(super) const fn entry<F: BlockFormat>() -> Matmul {
     const { assert!(PIECE.is_multiple_of(F::LEN)) };
-    Matmul {
-        layout: PackLayout::RowMajor,
-        gemv: product::<F, 1>,
-        gemm: product::<F, TOKENS>,
-    }
+    Matmul { layout: PackLayout::RowMajor, gemv: product::<F, 1>, gemm: product::<F, TOKENS> }
 }
 
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`, at most `T` tokens at a time.
-fn product<F: BlockFormat, const T: usize>(
-    w: WeightRows<'_>,
-    depth: usize,
-    x: &[f32],
-    out: &mut Tile<'_>,
-) {
+fn product<F: BlockFormat, const T: usize>(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>) {
     if depth == 0 || w.row_bytes == 0 {
         return;
     }
