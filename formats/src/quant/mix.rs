@@ -7,19 +7,22 @@
 use super::QuantType;
 
 /// A rule from tensor to format.
+#[expect(non_camel_case_types, reason = "the field's standard names")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {
     /// One format for every matrix.
     Uniform(QuantType),
+    /// Q4_0 with Q6_K for the head.
+    Q4_0,
     /// Q4_K with Q6_K for the head, and for attention values and down projections of half the layers.
     Q4KM,
 }
 
 impl Mix {
-    /// The mix of this name: `q4_k_m`, or that of any format with an encoder; case does not matter.
+    /// The mix of this name: `q4_k_m`, `q4_0`, or that of any other format with an encoder; case does not matter.
     pub fn from_name(name: &str) -> Option<Self> {
-        if name.eq_ignore_ascii_case("q4_k_m") {
-            return Some(Self::Q4KM);
+        if let Some(mix) = [Self::Q4KM, Self::Q4_0].into_iter().find(|mix| mix.name().eq_ignore_ascii_case(name)) {
+            return Some(mix);
         }
         QuantType::from_name(name).filter(|ty| ty.has_encoder()).map(Self::Uniform)
     }
@@ -28,6 +31,7 @@ impl Mix {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uniform(ty) => ty.name(),
+            Self::Q4_0 => QuantType::Q4_0.name(),
             Self::Q4KM => "q4_k_m",
         }
     }
@@ -37,7 +41,7 @@ impl Mix {
         let number = match self {
             Self::Uniform(QuantType::F32) => 0,
             Self::Uniform(QuantType::F16) => 1,
-            Self::Uniform(QuantType::Q4_0) => 2,
+            Self::Q4_0 | Self::Uniform(QuantType::Q4_0) => 2,
             Self::Uniform(QuantType::Q8_0) => 7,
             Self::Uniform(QuantType::Q5_0) => 8,
             Self::Uniform(QuantType::Q4_K) => 14,
@@ -60,17 +64,23 @@ impl Mix {
         }
         let wanted = match self {
             Self::Uniform(ty) => ty,
+            Self::Q4_0 if is_head(name, tied) => QuantType::Q6_K,
+            Self::Q4_0 => QuantType::Q4_0,
             Self::Q4KM => q4_k_m(name, n_layers, tied),
         };
         fit(wanted, row)
     }
 }
 
+/// Whether `name` is the matrix that gives the logits.
+fn is_head(name: &str, tied: bool) -> bool {
+    name == "output.weight" || tied && name == "token_embd.weight"
+}
+
 /// The Q4_K_M rule of llama.cpp (`llama_tensor_get_type` in `llama-quant.cpp`).
 fn q4_k_m(name: &str, n_layers: usize, tied: bool) -> QuantType {
     let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
-        let head = name == "output.weight" || tied && name == "token_embd.weight";
-        return if head { QuantType::Q6_K } else { QuantType::Q4_K };
+        return if is_head(name, tied) { QuantType::Q6_K } else { QuantType::Q4_K };
     };
     let sensitive = ["attn_v.weight", "attn_qkv.weight", "ffn_down.weight", "ffn_down_exps.weight"].contains(&part);
     let more_bits = |i: usize| i < n_layers / 8 || i >= 7 * n_layers / 8 || (i - n_layers / 8) % 3 == 2;
@@ -114,6 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn q4_0_keeps_a_fine_head() {
+        let mix = Mix::from_name("Q4_0").expect("a mix");
+        let ty = |name: &str, row, tied| mix.tensor_type(name, &[row, 1024], 36, tied);
+        assert_eq!(ty("output.weight", 4096, false), QuantType::Q6_K);
+        assert_eq!(ty("token_embd.weight", 4096, false), QuantType::Q4_0);
+        assert_eq!(ty("token_embd.weight", 896, true), QuantType::Q8_0);
+        assert_eq!(ty("blk.0.attn_v.weight", 4096, false), QuantType::Q4_0);
+        assert_eq!((mix.name(), mix.file_type()), ("q4_0", Some(2)));
+    }
+
+    #[test]
     fn half_of_the_layers_get_more_bits() {
         for (layers, expected) in [(32, 16), (36, 18), (40, 20)] {
             let is_six = |i: &usize| {
@@ -140,7 +161,9 @@ mod tests {
         assert_eq!(Mix::from_name("q5_k"), None, "no encoder");
         for ty in QuantType::ALL.into_iter().filter(|ty| ty.has_encoder()) {
             let mix = Mix::Uniform(ty);
-            assert_eq!(Mix::from_name(mix.name()), Some(mix));
+            let named = Mix::from_name(mix.name()).expect("a mix");
+            assert_eq!(named.name(), mix.name());
+            assert_eq!(named == mix, ty != QuantType::Q4_0, "only q4_0 names a mix rather than a format");
             assert!(mix.file_type().is_some(), "{ty}");
         }
     }
