@@ -55,6 +55,8 @@ pub struct Session {
     rules: StopRules,
     stop: StopBuffer,
     finish: Option<Finish>,
+    /// Tokens chosen in this generation.
+    generated: usize,
     decoder: Option<Decoder>,
     /// Decoded text of the last token, before stop rules.
     piece: String,
@@ -90,6 +92,7 @@ impl Session {
             rules: StopRules::default(),
             stop: StopBuffer::default(),
             finish: None,
+            generated: 0,
             decoder: model.tokenizer().map(|tokenizer| tokenizer.decoder()),
             piece: String::with_capacity(256),
             text: String::with_capacity(256),
@@ -109,13 +112,15 @@ impl Session {
         Ok(())
     }
 
-    /// Sets what ends a generation from here on.
+    /// Sets what ends a generation, and lets one that has ended go on under the new rules.
     ///
     /// # Errors
     /// [`RuntimeError::InvalidOption`] for an empty or huge stop string.
     pub fn set_stop(&mut self, rules: StopRules) -> Result<(), RuntimeError> {
         self.stop = StopBuffer::new(&rules.strings)?;
         self.rules = rules;
+        self.finish = None;
+        self.generated = 0;
         Ok(())
     }
 
@@ -241,6 +246,7 @@ impl Session {
         }
         self.pending = false;
         self.finish = None;
+        self.generated = 0;
         self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder());
         self.stats = Stats {
             load: self.stats.load,
@@ -312,7 +318,7 @@ impl Session {
         if self.cancel.is_cancelled() {
             return Err(RuntimeError::Cancelled);
         }
-        if self.rules.max_tokens.is_some_and(|max| self.stats.tokens >= max) {
+        if self.rules.max_tokens.is_some_and(|max| self.generated >= max) {
             return Ok(self.end(Finish::MaxTokens));
         }
         if self.tokens.len() >= self.cache.capacity() {
@@ -330,6 +336,7 @@ impl Session {
         }
         self.tokens.push(id);
         self.pending = true;
+        self.generated += 1;
         self.stats.tokens += 1;
         if let Some(decoder) = &mut self.decoder {
             self.piece.clear();
@@ -338,7 +345,7 @@ impl Session {
                 self.finish = Some(Finish::StopString);
             }
         }
-        if self.finish.is_none() && self.rules.max_tokens == Some(self.stats.tokens) {
+        if self.finish.is_none() && self.rules.max_tokens == Some(self.generated) {
             self.end(Finish::MaxTokens);
         }
         Ok(Some(id))
@@ -410,7 +417,7 @@ impl Session {
             self.unsettle();
         }
         self.finish = None;
-        self.stats.tokens = 0;
+        self.generated = 0;
         self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder());
         self.stop.clear();
     }
