@@ -1,0 +1,52 @@
+//! What is written to the terminal besides results: errors, progress, traces. All of it goes to stderr.
+
+use std::io::{self, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
+
+/// Prints `error` and what caused it, one line each.
+pub(crate) fn report(error: &anyhow::Error) {
+    let mut text = format!("error: {error}\n");
+    let mut shown = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Transparent wrappers repeat the text of what they wrap.
+        if cause != shown {
+            text.push_str(&format!("  caused by: {cause}\n"));
+        }
+        shown = cause;
+    }
+    // Nobody can be told that stderr is gone.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Prints one line to stderr; nobody can be told that stderr is gone.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A bar over `len` steps on stderr, which shows only on a terminal. `unit` says what a step is, in the plural.
+pub(crate) fn progress(len: u64, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(len);
+    let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {unit}, {{eta}} left");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Prints the spans and events of the libraries to stderr: none at level 0, steps at 1, everything from 2 up.
+pub(crate) fn trace(level: u8) {
+    let max = match level {
+        0 => return,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(max)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(io::stderr)
+        .init();
+}

@@ -1,0 +1,107 @@
+//! MODEL on the command line: a file, or a model inside this program.
+
+use std::{
+    fmt,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::Context;
+use halfbyte::{Gguf, LoadOptions, Model};
+
+use crate::bundled::{self, Bundled};
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A GGUF file.
+    File(PathBuf),
+    /// A model inside this program.
+    Bundled(&'static Bundled),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Bundled(&bundled::MODELS[0])
+    }
+}
+
+impl FromStr for Source {
+    type Err = std::convert::Infallible;
+
+    /// A file of that name goes before a bundled model.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let absent = Path::new(name).metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        Ok(match bundled::find(name) {
+            Some(model) if absent => Self::Bundled(model),
+            _ => Self::File(name.into()),
+        })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Bundled(model) => f.write_str(model.name),
+        }
+    }
+}
+
+impl Source {
+    /// Opens the container only: enough for metadata, tensors and the vocabulary.
+    pub(crate) fn gguf(&self) -> anyhow::Result<Gguf> {
+        match self {
+            Self::File(path) => {
+                self.check()?;
+                Gguf::open(path).with_context(|| format!("cannot open {self}"))
+            }
+            Self::Bundled(model) => Ok(Gguf::from_bytes(model.trunk)?),
+        }
+    }
+
+    /// Loads the model.
+    pub(crate) fn open(&self, options: &LoadOptions) -> anyhow::Result<Model> {
+        let model = match self {
+            Self::File(path) => {
+                self.check()?;
+                Model::open_with(path, options)
+            }
+            Self::Bundled(model) => Model::from_gguf(&Gguf::from_bytes(model.trunk)?, None, options),
+        };
+        model.with_context(|| format!("cannot load {self}"))
+    }
+
+    /// Loads the model with its multi-token-prediction layer: from a file `mtp-<name>` beside a file's own if there is
+    /// one, else from the file itself.
+    pub(crate) fn open_with_mtp(&self, mut options: LoadOptions) -> anyhow::Result<Model> {
+        match self {
+            Self::File(path) => {
+                options.mtp = sidecar(path).filter(|sidecar| sidecar.exists());
+                self.open(&options)
+            }
+            Self::Bundled(model) => {
+                let (trunk, mtp) = (Gguf::from_bytes(model.trunk)?, Gguf::from_bytes(model.mtp)?);
+                Model::from_gguf(&trunk, Some(&mtp), &options).with_context(|| format!("cannot load {self}"))
+            }
+        }
+    }
+
+    /// Says more about a name that is neither a file nor a bundled model than the system would.
+    fn check(&self) -> anyhow::Result<()> {
+        if let Self::File(path) = self
+            && path.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
+            anyhow::bail!("no file {self} and no bundled model of that name (bundled: {})", bundled::names());
+        }
+        Ok(())
+    }
+}
+
+/// The name of the file that holds the multi-token-prediction layer of the model at `path`.
+fn sidecar(path: &Path) -> Option<PathBuf> {
+    let mut name = std::ffi::OsString::from("mtp-");
+    name.push(path.file_name()?);
+    Some(path.with_file_name(name))
+}
