@@ -294,6 +294,83 @@ pub enum FormatError {
         /// The library's reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file that should be JSON is not.
+    #[error("{} is not valid JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The header of a safetensors file is malformed, or the file is not as long as it says.
+    #[error("{} is not a valid safetensors file", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A field in a checkpoint's JSON files is missing, out of range, or asks for something not supported.
+    #[error("{}: {field} is {found}, expected {expected}", path.display())]
+    CheckpointField {
+        /// The file.
+        path: PathBuf,
+        /// The field: names and indices, joined by dots.
+        field: String,
+        /// What it should be, in words.
+        expected: String,
+        /// The value, or `missing`.
+        found: String,
+    },
+    /// A tokenizer cuts text into pieces in a way this crate has no name for.
+    #[error("unknown pre-tokenizer: {found} (known are those of qwen2, dbrx, llama-bpe and gpt-4o)")]
+    PreTokenizer {
+        /// The regular expression, or what is there instead of one.
+        found: String,
+    },
+    /// A tensor that the architecture needs is not there.
+    #[error("the tensor {tensor:?} is missing")]
+    MissingTensor {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor does not have the extents that the hyperparameters give it.
+    #[error("the tensor {tensor:?} has the shape {found:?}, expected {expected:?}")]
+    TensorShape {
+        /// Its name.
+        tensor: String,
+        /// Extents expected, the contiguous one last.
+        expected: Vec<usize>,
+        /// Extents found.
+        found: Vec<usize>,
+    },
+    /// The elements of a checkpoint's tensor are not F32, F16 or BF16.
+    #[error("the tensor {tensor:?} has elements of type {found}, expected F32, F16 or BF16")]
+    TensorElement {
+        /// Its name.
+        tensor: String,
+        /// The element type.
+        found: String,
+    },
+    /// A checkpoint has tensors that its architecture does not.
+    #[error("{count} tensors have no place in the model, the first is {first:?}")]
+    UnusedTensors {
+        /// The first of them by name.
+        first: String,
+        /// Their number.
+        count: usize,
+    },
+    /// The multi-token-prediction layer of a checkpoint that has none was asked for.
+    #[error("the checkpoint has no multi-token-prediction layer")]
+    NoMtpLayer,
+    /// Something went wrong with the data of one tensor.
+    #[error("in tensor {tensor:?}")]
+    InTensor {
+        /// The tensor.
+        tensor: String,
+        /// What it was.
+        source: Box<FormatError>,
+    },
     /// Tensor data is written in another order than announced, or not all of it.
     #[error("tensor data is written out of order: {expected:?} is next, not {found:?}")]
     WriteOrder {

@@ -7,7 +7,6 @@
 use super::QuantType;
 
 /// A rule from tensor to format.
-#[expect(non_camel_case_types, reason = "the field's standard names")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {
     /// One format for every matrix.
