@@ -227,7 +227,7 @@ pub enum FormatError {
         have: usize,
     },
     /// Bytes after the end.
-    #[error("{found} bytes follow the end of the tensor data at offset {offset} (two downloads in one file?)")]
+    #[error("the file goes on for {found} bytes after its tensor data, which ends at offset {offset} (two downloads in one?)")]
     TrailingBytes {
         /// Where the file should end.
         offset: usize,

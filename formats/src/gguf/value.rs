@@ -158,15 +158,16 @@ impl Array {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strings {
-    text: String,
-    ends: Vec<usize>,
+    text: Box<str>,
+    ends: Box<[usize]>,
 }
 
 impl Strings {
     /// Takes over `text`, cut at `ends`; `None` unless these rise along character boundaries to the end of it.
     pub(super) fn from_parts(text: String, ends: Vec<usize>) -> Option<Self> {
         let sorted = ends.is_sorted() && ends.last().copied().unwrap_or(0) == text.len();
-        (sorted && ends.iter().all(|&end| text.is_char_boundary(end))).then_some(Self { text, ends })
+        let whole = sorted && ends.iter().all(|&end| text.is_char_boundary(end));
+        whole.then(|| Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice() })
     }
 
     /// Number of strings.
@@ -198,18 +199,12 @@ impl Strings {
 
 impl<S: AsRef<str>> FromIterator<S> for Strings {
     fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> Self {
-        let mut all = Self::default();
-        all.extend(strings);
-        all
-    }
-}
-
-impl<S: AsRef<str>> Extend<S> for Strings {
-    fn extend<I: IntoIterator<Item = S>>(&mut self, strings: I) {
+        let (mut text, mut ends) = (String::new(), Vec::new());
         for string in strings {
-            self.text.push_str(string.as_ref());
-            self.ends.push(self.text.len());
+            text.push_str(string.as_ref());
+            ends.push(text.len());
         }
+        Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice() }
     }
 }
 
