@@ -630,7 +630,9 @@ fn broken_files_are_named() {
     let error = open(|dir| fs::write(dir.file(FIRST), "").unwrap());
     assert!(matches!(&error, FormatError::Safetensors { path, .. } if ends(path, FIRST)), "{error:?}");
     // A shard in the place of the other one has the same tensors again.
-    let error = open(|dir| drop(fs::copy(dir.file("model-00002-of-00002.safetensors"), dir.file(FIRST)).unwrap()));
+    let error = open(|dir| {
+        fs::copy(dir.file("model-00002-of-00002.safetensors"), dir.file(FIRST)).unwrap();
+    });
     assert!(matches!(error, FormatError::DuplicateTensor { .. }), "{error:?}");
     let error = open(|dir| fs::write(dir.file(INDEX), r#"{ "weight_map": { "a": "../a.safetensors" } }"#).unwrap());
     assert_field(&error, "weight_map.a", "\"../a.safetensors\"", "outside");

@@ -172,31 +172,31 @@ fn pre_tokenizer(tokenizer: &Document) -> Result<&'static str, FormatError> {
 /// The merges in rank order, as "left right".
 fn merges(tokenizer: &Document) -> Result<Strings, FormatError> {
     let vocabulary = tokenizer.map("model.vocab")?;
-    let mut merges = Strings::default();
-    for (rank, merge) in tokenizer.list("model.merges")?.iter().enumerate() {
-        // Until tokenizers 0.20 one string, then a pair. No token of a byte-level vocabulary holds a space.
-        let parts = match merge {
-            Value::String(text) => text.split_once(' '),
-            Value::Array(pair) => match pair.as_slice() {
-                [Value::String(left), Value::String(right)] => Some((left.as_str(), right.as_str())),
-                _ => None,
-            },
+    // No token of a byte-level vocabulary holds a space.
+    let usable = |left: &str, right: &str| {
+        let union = format!("{left}{right}");
+        [left, right, &union].iter().all(|text| vocabulary.contains_key(*text)) && !union.contains(' ')
+    };
+    let merge = |(rank, merge): (usize, &Value)| match parts(merge).filter(|(left, right)| usable(left, right)) {
+        Some((left, right)) => Ok(format!("{left} {right}")),
+        None => {
+            let expected = "two tokens whose union is a token, without spaces";
+            Err(tokenizer.wrong_at(format!("model.merges.{rank}"), merge.to_string(), expected))
+        }
+    };
+    tokenizer.list("model.merges")?.iter().enumerate().map(merge).collect()
+}
+
+/// The halves of a merge: until tokenizers 0.20 one string, since then a pair.
+fn parts(merge: &Value) -> Option<(&str, &str)> {
+    match merge {
+        Value::String(text) => text.split_once(' '),
+        Value::Array(pair) => match pair.as_slice() {
+            [Value::String(left), Value::String(right)] => Some((left, right)),
             _ => None,
-        };
-        let known = |(left, right): &(&str, &str)| {
-            [left, right, &format!("{left}{right}").as_str()].iter().all(|part| vocabulary.contains_key(**part))
-        };
-        let (left, right) = parts
-            .filter(known)
-            .filter(|(left, right)| !left.contains(' ') && !right.contains(' '))
-            .ok_or_else(|| {
-                let field = format!("model.merges.{rank}");
-                let found = tokenizer.value(&field).map_or_else(|| "null".to_owned(), Value::to_string);
-                tokenizer.wrong_at(field, found, "two tokens whose union is a token, without spaces")
-            })?;
-        merges.extend([format!("{left} {right}")]);
+        },
+        _ => None,
     }
-    Ok(merges)
 }
 
 /// The id of the `bos`, `eos` or `pad` token: by its text in `tokenizer_config.json`, else by number in `config.json`.
