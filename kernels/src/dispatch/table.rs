@@ -1,13 +1,9 @@
 //! The table of one tier: for each weight format the layout and the two kernels that read it, for every other
 //! operation one function.
 //!
-//! The scalar table is complete; a faster tier writes only what it beats: `KernelTable { .., ..super::TABLE }`. Fields are
-//! `unsafe fn` because `#[target_feature]` functions only coerce to those; [`ops`](crate::ops) is their only caller.
-//!
-//! # Safety of every field
-//! - The CPU runs the tier's instruction set. A [`Kernels`](crate::Kernels) is the proof.
-//!
-//! Shapes are checked by [`ops`](crate::ops) too, but no function here may rely on them for memory safety.
+//! The scalar table is complete; a faster tier writes only what it beats: `KernelTable { .., ..super::TABLE }`.
+//! [`ops`](crate::ops) is the only caller: it has checked the shapes, and a [`Kernels`](crate::Kernels) is its proof that
+//! this CPU runs the tier. The functions rely on the shapes for results, not for memory safety.
 
 use halfbyte_formats::QuantType;
 
@@ -17,7 +13,7 @@ use crate::ops::AttentionGqa;
 use crate::pack::{PackLayout, WeightRows};
 
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)`, `x: (out.tokens(), depth)`, `depth > 0`.
-pub(crate) type MatmulFn = unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
+pub(crate) type MatmulFn = fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
 
 /// The kernels of one weight format, and the arrangement of blocks they read.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +41,13 @@ pub(crate) struct KernelTable {
     pub(crate) matmul_q5_k: Matmul,
     pub(crate) matmul_q6_k: Matmul,
     pub(crate) matmul_iq4_nl: Matmul,
-    pub(crate) rms_norm: unsafe fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
-    pub(crate) rope_neox: unsafe fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
-    pub(crate) silu_mul: unsafe fn(gate: &mut [f32], up: &[f32]),
-    pub(crate) add: unsafe fn(x: &mut [f32], y: &[f32]),
-    pub(crate) softmax: unsafe fn(x: &mut [f32]),
-    pub(crate) kv_append: unsafe fn(ty: KvType, cell: &mut [u8], row: &[f32]),
-    pub(crate) attention_gqa: unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
+    pub(crate) rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+    pub(crate) rope_neox: fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
+    pub(crate) silu_mul: fn(gate: &mut [f32], up: &[f32]),
+    pub(crate) add: fn(x: &mut [f32], y: &[f32]),
+    pub(crate) softmax: fn(x: &mut [f32]),
+    pub(crate) kv_append: fn(ty: KvType, cell: &mut [u8], row: &[f32]),
+    pub(crate) attention_gqa: fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
 }
 
 impl KernelTable {

@@ -56,7 +56,6 @@ pub fn attention_gqa(
     if end > a.layout.capacity {
         return Err(KernelError::OutOfRange { what: "visible positions", limit: a.layout.capacity, found: end });
     }
-    // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
-    unsafe { (k.table().attention_gqa)(a, kv_head, q, out) };
+    (k.table().attention_gqa)(a, kv_head, q, out);
     Ok(())
 }

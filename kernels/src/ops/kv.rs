@@ -81,8 +81,7 @@ pub fn kv_append(k: &Kernels, layout: &KvLayout, cache: &mut [u8], pos: usize, r
     let (head, cell) = (layout.head_len_bytes()?, layout.cell_bytes()?);
     for (cache, row) in cache.chunks_exact_mut(head).zip(row.chunks_exact(layout.head_dim)) {
         if let Some(cell) = cache.get_mut(pos * cell..(pos + 1) * cell) {
-            // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
-            unsafe { (k.table().kv_append)(layout.ty, cell, row) };
+            (k.table().kv_append)(layout.ty, cell, row);
         }
     }
     Ok(())

@@ -14,7 +14,6 @@ pub fn rms_norm(k: &Kernels, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32
     not_zero("norm weight", weight.len())?;
     whole_units("norm input", weight.len(), x.len())?;
     same_len("norm output", x.len(), out.len())?;
-    // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
-    unsafe { (k.table().rms_norm)(x, weight, eps, out) };
+    (k.table().rms_norm)(x, weight, eps, out);
     Ok(())
 }

@@ -20,7 +20,6 @@ pub fn rope_neox(k: &Kernels, x: &mut [f32], head_dim: usize, cos: &[f32], sin: 
     if cos.len() > head_dim / 2 {
         return Err(KernelError::OutOfRange { what: "rope cosines", limit: head_dim / 2, found: cos.len() });
     }
-    // SAFETY: `k` proves that this CPU runs the tier of its table, all that a table function asks for.
-    unsafe { (k.table().rope_neox)(x, head_dim, cos, sin) };
+    (k.table().rope_neox)(x, head_dim, cos, sin);
     Ok(())
 }

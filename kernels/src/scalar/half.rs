@@ -44,10 +44,10 @@ fn to_f32(bits: u16) -> f32 {
 mod tests {
     use super::to_f32;
 
-    /// Every half there is.
+    /// Every half there is (under miri a sample).
     #[test]
     fn agrees_with_the_half_crate() {
-        for bits in 0..=u16::MAX {
+        for bits in (0..=u16::MAX).step_by(if cfg!(miri) { 97 } else { 1 }) {
             let expected = half::f16::from_bits(bits).to_f32();
             let found = to_f32(bits);
             assert!(
