@@ -2,17 +2,22 @@
 //!
 //! A value that no model could accept is refused here, so that it is a usage error (exit code 2) and not a failure.
 
-use std::str::FromStr;
+use std::{ops::RangeInclusive, str::FromStr};
 
 use clap::builder::RangedU64ValueParser;
-use halfbyte::{Isa, KvType, LoadOptions};
+use halfbyte::{DEFAULT_SEED, Isa, KvType, LoadOptions, Sampling, SessionOptions};
 
 use crate::source::Source;
+
+/// Most threads the runtime takes.
+const MAX_THREADS: u64 = 256;
+/// Longest context the runtime takes, in tokens; a model's own limit is less.
+const MAX_CONTEXT: u64 = 1 << 24;
 
 /// The model, which has to be named.
 #[derive(clap::Args)]
 pub(crate) struct ModelArg {
-    /// A GGUF file, or the name of a bundled model (tiny-mimo).
+    /// A GGUF file, or the name of a bundled model (tiny-mimo)
     #[arg(value_name = "MODEL")]
     pub(crate) model: Source,
 }
@@ -35,10 +40,10 @@ impl OptionalModelArg {
 /// What computes.
 #[derive(clap::Args)]
 pub(crate) struct ComputeArgs {
-    /// Threads that compute [default: as many as there are processors].
-    #[arg(long, value_name = "N", value_parser = count(256))]
+    /// Threads that compute [default: as many as this process may use]
+    #[arg(long, value_name = "N", value_parser = count(1, MAX_THREADS))]
     pub(crate) threads: Option<usize>,
-    /// Use this instruction set instead of the best one this machine has.
+    /// Use this instruction set instead of the best one this machine has
     #[arg(long, value_name = "NAME", value_parser = isa)]
     pub(crate) isa: Option<Isa>,
 }
@@ -53,21 +58,96 @@ impl ComputeArgs {
     }
 }
 
+/// What a session remembers.
+#[derive(clap::Args)]
+pub(crate) struct ContextArgs {
+    /// Tokens the context holds [default: 4096, or the model's limit if that is less]
+    #[arg(long, value_name = "N", value_parser = context(1))]
+    pub(crate) ctx: Option<usize>,
+    #[command(flatten)]
+    pub(crate) kv: KvArg,
+}
+
+impl ContextArgs {
+    /// As options for a session.
+    pub(crate) fn session_options(&self) -> SessionOptions {
+        let mut options = self.kv.session_options();
+        options.context = self.ctx;
+        options
+    }
+}
+
 /// How keys and values are stored.
 #[derive(clap::Args)]
 pub(crate) struct KvArg {
-    /// Store keys and values as f16 or, twice as large and exact, as f32.
+    /// Store keys and values as f16 or, exactly and twice as large, as f32
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv)]
     pub(crate) kv: KvType,
 }
 
-/// A number from 1 to `max`.
-pub(crate) fn count(max: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=max)
+impl KvArg {
+    /// As options for a session.
+    pub(crate) fn session_options(&self) -> SessionOptions {
+        let mut options = SessionOptions::default();
+        options.kv = self.kv;
+        options
+    }
 }
 
-/// An instruction set this machine has.
-pub(crate) fn isa(name: &str) -> Result<Isa, String> {
+/// How the next token is chosen.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// 0 always takes the most likely token, more makes the text more surprising
+    #[arg(long, value_name = "T", default_value_t = Sampling::default().temperature,
+          value_parser = |text: &str| number(text, 0.0..=100.0))]
+    temp: f32,
+    /// Choose among the K most likely tokens; 0 means all
+    #[arg(long, value_name = "K", default_value_t = Sampling::default().top_k)]
+    top_k: usize,
+    /// Choose among the most likely tokens that together reach probability P; 1 means all
+    #[arg(long, value_name = "P", default_value_t = Sampling::default().top_p,
+          value_parser = |text: &str| number(text, 1e-6..=1.0))]
+    top_p: f32,
+    /// Choose among tokens at least P times as likely as the most likely one; 0 means all
+    #[arg(long, value_name = "P", default_value_t = Sampling::default().min_p,
+          value_parser = |text: &str| number(text, 0.0..=1.0))]
+    min_p: f32,
+    /// Make tokens that occurred lately less likely by this factor; 1 leaves them alone
+    #[arg(long, value_name = "R", default_value_t = Sampling::default().repeat_penalty,
+          value_parser = |text: &str| number(text, 1e-6..=100.0))]
+    repeat_penalty: f32,
+    /// Seed of the random choices: the same seed gives the same text
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    /// As options for a session.
+    pub(crate) fn sampling(&self) -> Sampling {
+        let mut sampling = Sampling::default();
+        sampling.temperature = self.temp;
+        sampling.top_k = self.top_k;
+        sampling.top_p = self.top_p;
+        sampling.min_p = self.min_p;
+        sampling.repeat_penalty = self.repeat_penalty;
+        sampling.seed = self.seed;
+        sampling
+    }
+}
+
+/// Reads a number from `min` to `max`.
+pub(crate) fn count(min: u64, max: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(min..=max)
+}
+
+/// Reads the length of a context, at least `min`.
+pub(crate) fn context(min: u64) -> RangedU64ValueParser<usize> {
+    count(min, MAX_CONTEXT)
+}
+
+/// Reads the name of an instruction set this machine has.
+fn isa(name: &str) -> Result<Isa, String> {
     Isa::from_name(name).filter(|isa| Isa::available().contains(isa)).ok_or_else(|| {
         let names: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
         format!("this machine has: {}", names.join(", "))
@@ -82,16 +162,11 @@ fn kv(name: &str) -> Result<KvType, String> {
     }
 }
 
-/// The name that [`KvArg`] takes.
-pub(crate) fn kv_name(kv: KvType) -> &'static str {
-    if kv == KvType::F32 { "f32" } else { "f16" }
-}
-
-/// A number in `range`; NaN is in none.
-pub(crate) fn number(text: &str, range: std::ops::RangeInclusive<f32>) -> Result<f32, String> {
+/// Reads a number in `range`; NaN is in none.
+fn number(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
     let value = f32::from_str(text).map_err(|error| error.to_string())?;
     if range.contains(&value) {
         return Ok(value);
     }
-    Err(format!("expected {} to {}", range.start(), range.end()))
+    Err(format!("expected {:?} to {:?}", range.start(), range.end()))
 }

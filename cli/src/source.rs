@@ -73,19 +73,19 @@ impl Source {
         model.with_context(|| format!("cannot load {self}"))
     }
 
-    /// Loads the model with its multi-token-prediction layer: from a file `mtp-<name>` beside a file's own if there is
-    /// one, else from the file itself.
-    pub(crate) fn open_with_mtp(&self, mut options: LoadOptions) -> anyhow::Result<Model> {
-        match self {
-            Self::File(path) => {
-                options.mtp = sidecar(path).filter(|sidecar| sidecar.exists());
-                self.open(&options)
-            }
-            Self::Bundled(model) => {
-                let (trunk, mtp) = (Gguf::from_bytes(model.trunk)?, Gguf::from_bytes(model.mtp)?);
-                Model::from_gguf(&trunk, Some(&mtp), &options).with_context(|| format!("cannot load {self}"))
-            }
-        }
+    /// Loads the model with its multi-token-prediction layer: from the file itself if it is in there, else from
+    /// `mtp-<name>` beside it.
+    pub(crate) fn open_with_mtp(&self, options: &LoadOptions) -> anyhow::Result<Model> {
+        let trunk = self.gguf()?;
+        let inside = trunk.tensors().iter().any(|tensor| tensor.name.contains(".nextn."));
+        let mtp = match self {
+            Self::Bundled(model) => Some(Gguf::from_bytes(model.mtp)?),
+            Self::File(path) => match sidecar(path).filter(|sidecar| !inside && sidecar.exists()) {
+                Some(sidecar) => Some(Self::File(sidecar).gguf()?),
+                None => None,
+            },
+        };
+        Model::from_gguf(&trunk, mtp.as_ref(), options).with_context(|| format!("cannot load {self}"))
     }
 
     /// Says more about a name that is neither a file nor a bundled model than the system would.
@@ -100,7 +100,7 @@ impl Source {
 }
 
 /// The name of the file that holds the multi-token-prediction layer of the model at `path`.
-fn sidecar(path: &Path) -> Option<PathBuf> {
+pub(crate) fn sidecar(path: &Path) -> Option<PathBuf> {
     let mut name = std::ffi::OsString::from("mtp-");
     name.push(path.file_name()?);
     Some(path.with_file_name(name))

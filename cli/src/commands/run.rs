@@ -1,10 +1,213 @@
-//! `halfbyte run`.
+//! `halfbyte run`: a text goes in and comes out longer.
+//!
+//! Text streams to stdout as the model makes it, the prompt first; what it cost goes to stderr. With `--json` nothing
+//! streams: one object at the end has it all.
 
-/// Arguments.
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context;
+use halfbyte::{Finish, Session, StopRules};
+use serde::Serialize;
+
+use crate::{
+    args::{ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
+    console,
+};
+
+const EXAMPLES: &str = "Examples:
+  halfbyte run -p \"Once upon a time\"
+  halfbyte run model.gguf -p \"The king said\" -n 500 --temp 0
+  halfbyte run model.gguf -f story.txt --stop \"THE END\" --seed 7
+  date | halfbyte run model.gguf -p - --json
+
+--json prints one object:
+  {\"model\", \"prompt\", \"text\", \"tokens\": [ids], \"finish\", \"stats\": {…}}
+where text and tokens are what was generated, and finish is end_of_text,
+stop_string, max_tokens or context_full.";
+
+/// What to continue, and how.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: OptionalModelArg,
+    #[command(flatten)]
+    prompt: Prompt,
+    /// Most tokens to generate
+    #[arg(short = 'n', long = "tokens", value_name = "N", default_value_t = 256)]
+    tokens: usize,
+    /// End the text where TEXT would appear; may be given more than once
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Go on when the model says that the text is at its end
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Print only what was generated, not the prompt before it
+    #[arg(long)]
+    no_echo: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// The text to continue; a newline at its very end is not part of it.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Prompt {
+    /// The text to continue; - reads it from stdin
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Read the text to continue from a file
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Prompt {
+    fn read(self) -> anyhow::Result<String> {
+        let mut text = match (self.prompt, self.file) {
+            (Some(text), _) if text != "-" => return Ok(text),
+            (_, Some(path)) => {
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
+            }
+            _ => {
+                let mut text = String::new();
+                io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
+                text
+            }
+        };
+        // Editors and `echo` add it; a model would take it for the end of a line.
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        Ok(text)
+    }
+}
 
 /// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let prompt = args.prompt.read()?;
+    let source = args.model.source();
+    let model = source.open(&args.compute.load_options())?;
+    let mut session = model.session(&args.context.session_options())?;
+    session.set_sampling(args.sampling.sampling())?;
+    let mut rules = StopRules::default();
+    rules.max_tokens = Some(args.tokens);
+    rules.strings = args.stop;
+    rules.end_of_text = !args.ignore_eos;
+    session.set_stop(rules)?;
+
+    let mut stdout = io::stdout().lock();
+    if !args.json && !args.no_echo {
+        write!(stdout, "{prompt}")?;
+        stdout.flush()?;
+    }
+    if session.push_text(&prompt)? == 0 {
+        anyhow::bail!("the prompt is empty");
+    }
+    let (mut text, mut tokens) = (String::new(), Vec::new());
+    loop {
+        let token = session.next_token()?;
+        text.push_str(session.text());
+        if !args.json && !session.text().is_empty() {
+            write!(stdout, "{}", session.text())?;
+            stdout.flush()?;
+        }
+        match token {
+            Some(token) => tokens.push(token),
+            None => break,
+        }
+    }
+    if args.json {
+        let report = Report {
+            model: source.to_string(),
+            finish: session.finish().map(Finish::name),
+            stats: Cost::of(&session),
+            prompt,
+            text,
+            tokens,
+        };
+        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        if !text.ends_with('\n') {
+            writeln!(stdout)?;
+        }
+        stdout.flush()?;
+        console::note(&Cost::of(&session).to_string());
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    prompt: String,
+    text: String,
+    tokens: Vec<u32>,
+    finish: Option<&'static str>,
+    stats: Cost,
+}
+
+/// What a generation cost; times are in seconds.
+#[derive(Serialize)]
+pub(crate) struct Cost {
+    load_s: f64,
+    prompt_tokens: usize,
+    prompt_s: f64,
+    prompt_tokens_per_s: f64,
+    first_token_s: Option<f64>,
+    tokens: usize,
+    decode_s: f64,
+    tokens_per_s: f64,
+    seed: u64,
+    isa: &'static str,
+    threads: usize,
+    #[serde(skip)]
+    finish: Option<Finish>,
+}
+
+impl Cost {
+    /// Of what `session` did since its last push.
+    pub(crate) fn of(session: &Session) -> Self {
+        let (stats, model) = (session.stats(), session.model());
+        Self {
+            load_s: stats.load.as_secs_f64(),
+            prompt_tokens: stats.prompt_tokens,
+            prompt_s: stats.prompt.as_secs_f64(),
+            prompt_tokens_per_s: stats.prompt_rate(),
+            first_token_s: stats.first_token.as_ref().map(Duration::as_secs_f64),
+            tokens: stats.tokens,
+            decode_s: stats.decode.as_secs_f64(),
+            tokens_per_s: stats.decode_rate(),
+            seed: stats.seed,
+            isa: model.isa().name(),
+            threads: model.threads(),
+            finish: session.finish(),
+        }
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "load {:.1} ms", self.load_s * 1e3)?;
+        write!(f, " | prompt {} tokens, {:.1} tokens/s", self.prompt_tokens, self.prompt_tokens_per_s)?;
+        if let Some(first) = self.first_token_s {
+            write!(f, " | first token {:.1} ms", first * 1e3)?;
+        }
+        write!(f, " | {} tokens, {:.1} tokens/s", self.tokens, self.tokens_per_s)?;
+        write!(f, " | seed {} | {} | {} threads", self.seed, self.isa, self.threads)?;
+        match self.finish {
+            Some(finish) => write!(f, " | {}", finish.name()),
+            None => Ok(()),
+        }
+    }
 }
