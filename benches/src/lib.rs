@@ -1,1 +1,70 @@
-//! Shared pieces of the benchmarks: shapes and seeded data.
+//! Shared pieces of the benchmarks: seeded data, kernels to compare, the check before the clock starts.
+//!
+//! Ids read `matmul/gemv_q4_0/portable/rows=4096,depth=4096`. Every benchmark compares its result with the scalar
+//! kernels once before it is timed. Debug builds (`cargo test --benches`) run small shapes, to check the benchmarks
+//! themselves.
+
+use halfbyte_formats::{QuantType, quant};
+use halfbyte_kernels::{Isa, KernelError, Kernels};
+
+/// A large size in release builds, a small one in debug builds.
+pub const fn size(release: usize, debug: usize) -> usize {
+    if cfg!(debug_assertions) { debug } else { release }
+}
+
+/// The kernels of each instruction set of this CPU, best first.
+pub fn kernels() -> impl Iterator<Item = Kernels> {
+    Isa::available().iter().filter_map(|isa| Kernels::with_isa(*isa).ok())
+}
+
+/// Runs `op` with scalar kernels and with `k`.
+///
+/// # Panics
+/// If the outputs differ by more than 1e-4 of the largest element: a benchmark of a wrong result means nothing.
+pub fn agrees_with_scalar(k: &Kernels, len: usize, op: impl Fn(&Kernels, &mut [f32]) -> Result<(), KernelError>) {
+    let run = |k: &Kernels| {
+        let mut out = vec![0.0f32; len];
+        op(k, &mut out).map(|()| out)
+    };
+    let expected = Kernels::with_isa(Isa::Scalar).and_then(|scalar| run(&scalar)).expect("scalar kernels accept it");
+    let found = run(k).expect("the kernels accept it");
+    let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let close = (found - expected).abs() <= 1e-4 * largest;
+        assert!(close, "{}, element {i}: {found} is not {expected}", k.isa().name());
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+#[derive(Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    /// 64 random bits.
+    #[expect(clippy::should_implement_trait, reason = "endless, so an Option would be noise")]
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Numbers uniform in -1..1.
+    pub fn floats(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+    }
+
+    /// `n` valid blocks of any format: random bytes, kept when they decode to numbers of a reasonable size.
+    pub fn blocks(&mut self, ty: QuantType, n: usize) -> Vec<u8> {
+        let mut pool: Vec<Vec<u8>> = Vec::new();
+        let mut values = vec![0.0f32; ty.block_len()];
+        while pool.len() < n.min(64) {
+            let block: Vec<u8> = (0..ty.block_bytes()).map(|_| self.next() as u8).collect();
+            let decoded = quant::decode(ty, &block, &mut values).is_ok() && values.iter().all(|v| v.abs() < 4.0);
+            if decoded && values.iter().any(|v| v.abs() > 0.05) {
+                pool.push(block);
+            }
+        }
+        (0..n).flat_map(|_| pool[self.next() as usize % pool.len()].clone()).collect()
+    }
+}
