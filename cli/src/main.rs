@@ -7,6 +7,7 @@ mod args;
 mod bundled;
 mod commands;
 mod console;
+mod output;
 mod source;
 
 use std::{io, process::ExitCode};

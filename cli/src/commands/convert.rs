@@ -1,10 +1,78 @@
-//! `halfbyte convert`.
+//! `halfbyte convert`: a Hugging Face directory as a GGUF file, and a second one for its multi-token-prediction layer.
 
-/// Arguments.
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, bail};
+use halfbyte_formats::{
+    import::{Checkpoint, Progress},
+    quant::Mix,
+};
+
+use crate::{
+    console,
+    output::{self, OutputArgs},
+    source,
+};
+
+const EXAMPLES: &str =
+    "A directory holds config.json, tokenizer.json and *.safetensors, as Qwen2 and MiMo models have them.
+
+Examples:
+  halfbyte convert MiMo-7B-RL mimo.gguf                writes mimo.gguf and mtp-mimo.gguf
+  halfbyte convert Qwen2-0.5B qwen2.gguf --type q8_0";
+
+/// Arguments of `convert`.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The directory of the model
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Number format: f32, f16, bf16, q8_0, q6_k, q4_0 or q4_k_m
+    #[arg(long = "type", value_name = "TYPE", default_value = "bf16", value_parser = output::mix)]
+    mix: Mix,
+    /// Where the multi-token-prediction layer goes, if the model has one [default: mtp-OUT, beside OUT]
+    #[arg(long, value_name = "FILE")]
+    mtp: Option<PathBuf>,
+}
 
-/// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+/// Runs `convert`.
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let Args { dir, output, mix, mtp } = args;
+    output.check(&output.out)?;
+    let checkpoint = Checkpoint::open(&dir).with_context(|| format!("cannot read the model in {}", dir.display()))?;
+    let mtp = match mtp {
+        Some(path) if !checkpoint.has_mtp() => {
+            bail!("nothing to write to {}: the model has no multi-token-prediction layer", path.display())
+        }
+        Some(path) => Some(path),
+        None if checkpoint.has_mtp() => source::sidecar(&output.out),
+        None => None,
+    };
+    if let Some(path) = &mtp {
+        output.check(path)?;
+    }
+    let start = Instant::now();
+    checkpoint.write(&output.out, mix, steps())?;
+    output::wrote(&output.out, start)?;
+    if let Some(path) = mtp {
+        let start = Instant::now();
+        checkpoint.write_mtp(&path, mix, steps())?;
+        output::wrote(&path, start)?;
+    }
+    Ok(())
+}
+
+/// Shows tensors on a bar as they are written.
+fn steps() -> impl FnMut(Progress<'_>) {
+    let bar = console::progress(0, "tensors");
+    move |step| {
+        bar.set_length(step.total as u64);
+        bar.set_position(step.done as u64);
+        if step.done == step.total {
+            bar.finish_and_clear();
+        }
+    }
 }

@@ -1,0 +1,117 @@
+//! `halfbyte synth`: a model of real size with random weights, to test and measure with where no real one is.
+//!
+//! The file is what a converter would have written, but for the numbers: full blocks everywhere, no two the same, no
+//! hole in the file. Numbers are scaled so that activations stay finite through all layers.
+
+mod preset;
+mod vocab;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use halfbyte_formats::{QuantType, gguf::GgufWriter, gguf::Value, quant::Mix};
+
+use self::{
+    preset::{Init, Part, Planned, Preset},
+    weights::{Random, Weights},
+};
+use crate::{
+    output::{self, OutputArgs, Rows, Written},
+    source::Source,
+};
+
+const EXAMPLES: &str = "Presets:
+  mimo-7b      36 layers of 4096, 151680 tokens: 4.4 GB as q4_0
+  qwen2-0.5b   24 layers of 896, 151936 tokens: 0.4 GB as q4_0
+  qwen2-tiny   2 layers of 256, 1024 tokens: 1 MB, for tests
+
+Examples:
+  halfbyte synth mimo-7b mimo.gguf
+  halfbyte synth mimo-7b mimo.gguf --type q4_k_m --vocab qwen2.gguf
+  halfbyte synth mimo-7b mimo.gguf --mtp mtp-mimo.gguf";
+
+/// Arguments of `synth`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The shape of the model: mimo-7b, qwen2-0.5b or qwen2-tiny
+    #[arg(value_name = "PRESET", value_parser = Preset::find)]
+    preset: &'static Preset,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Number format: f32, f16, bf16, q8_0, q6_k, q4_0 or q4_k_m
+    #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = output::mix)]
+    mix: Mix,
+    /// Take the vocabulary of this model, padded or cut to the size the preset has
+    #[arg(long, value_name = "MODEL")]
+    vocab: Option<Source>,
+    /// Also write a multi-token-prediction layer to this file
+    #[arg(long, value_name = "FILE")]
+    mtp: Option<PathBuf>,
+    /// The same seed gives the same file
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// Runs `synth`.
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let Args { preset, output, mix, vocab, mtp, seed } = args;
+    let vocabulary = match &vocab {
+        Some(source) => {
+            let file = source.gguf()?;
+            vocab::fit(file.metadata(), preset.vocab)
+                .with_context(|| format!("cannot take the vocabulary of {source}"))?
+        }
+        None => Vec::new(),
+    };
+    let files = [(Part::Trunk, Some(&output.out), vocabulary), (Part::Mtp, mtp.as_ref(), Vec::new())];
+    let files = files.into_iter().filter_map(|(part, path, vocabulary)| Some((part, path?, vocabulary)));
+    let files: Vec<_> = files.collect();
+    for (_, path, _) in &files {
+        output.check(path)?;
+    }
+    for (part, path, vocabulary) in files {
+        write(preset, part, path, vocabulary, mix, seed)?;
+    }
+    Ok(())
+}
+
+fn write(
+    preset: &Preset,
+    part: Part,
+    path: &Path,
+    vocabulary: Vec<(String, Value)>,
+    mix: Mix,
+    seed: u64,
+) -> anyhow::Result<()> {
+    let mut writer = GgufWriter::new();
+    let file_type = mix.file_type().unwrap_or_default();
+    for (key, value) in preset.metadata(part, file_type).into_iter().chain(vocabulary) {
+        writer.put(&key, value)?;
+    }
+    let ty = |tensor: &Planned| match tensor.init {
+        Init::Matrix => mix.tensor_type(&tensor.name, &tensor.dims, preset.layers(), preset.tied),
+        Init::Bias | Init::Norm => QuantType::F32,
+    };
+    let tensors = preset.tensors(part);
+    let mut total = 0;
+    for tensor in &tensors {
+        writer.declare(&tensor.name, &tensor.dims, ty(tensor))?;
+        total += Rows::new(&tensor.dims, ty(tensor))?.bytes();
+    }
+    let mut file = writer.create(path)?;
+    let mut written = Written::new(total);
+    // Tensors of the second file are numbered on from those of the first, so that no two have the same numbers.
+    let first = if part == Part::Mtp { preset.tensors(Part::Trunk).len() } else { 0 };
+    for (number, tensor) in (first..).zip(&tensors) {
+        let rows = Rows::new(&tensor.dims, ty(tensor))?;
+        let weights = Weights::new(ty(tensor), tensor.init, rows.depth)?;
+        output::write_rows(&mut file, &tensor.name, rows, &mut written, |row, bytes| {
+            weights.fill(&mut Random::new(seed, number, row), bytes)
+        })?;
+    }
+    file.finish()?;
+    written.finish(path)?;
+    Ok(())
+}

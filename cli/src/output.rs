@@ -1,0 +1,140 @@
+//! Model files that commands write: which paths may be written, how rows become bytes, what is said about it.
+//!
+//! Data of a tensor is made a part at a time, its rows on all processors, so that the memory it takes does not
+//! depend on the model. A file is complete or not there at all: see [`GgufFile`].
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use halfbyte_formats::{FormatError, QuantType, gguf::GgufFile, quant::Mix};
+use indicatif::{BinaryBytes, ProgressBar};
+use rayon::prelude::*;
+
+use crate::console;
+
+/// Bytes of a tensor that are made before they are written.
+const PART_BYTES: usize = 16 << 20;
+
+/// Where to write.
+#[derive(clap::Args)]
+pub(crate) struct OutputArgs {
+    /// The GGUF file to write
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Replace files that are already there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+impl OutputArgs {
+    /// Refuses `path` (the output, or a second one beside it) if writing there would lose something.
+    pub(crate) fn check(&self, path: &Path) -> anyhow::Result<()> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => bail!("{} is a directory", path.display()),
+            Ok(_) if !self.force => bail!("{} is already there (--force replaces it)", path.display()),
+            // A folder that is missing is reported by whoever writes the file, with the system's own words.
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to write over `input`.
+    pub(crate) fn check_not(&self, input: &Path) -> anyhow::Result<()> {
+        let same = fs::canonicalize(input).is_ok_and(|input| fs::canonicalize(&self.out).is_ok_and(|out| input == out));
+        if same {
+            bail!("{} is the input: write to another file", self.out.display());
+        }
+        Ok(())
+    }
+}
+
+/// A number format by the name it has on the command line.
+pub(crate) fn mix(name: &str) -> Result<Mix, String> {
+    const NAMES: [&str; 7] = ["f32", "f16", "bf16", "q8_0", "q6_k", "q4_0", "q4_k_m"];
+    let known = NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+    Mix::from_name(name).filter(|_| known).ok_or_else(|| format!("expected one of {}", NAMES.join(", ")))
+}
+
+/// Writes the tensor `name` row by row: `fill` gets the number of a row, from 0, and its `row_bytes` bytes. Rows are
+/// made on all processors, in any order.
+pub(crate) fn write_rows(
+    file: &mut GgufFile,
+    name: &str,
+    shape: Rows,
+    written: &mut Written,
+    fill: impl Fn(usize, &mut [u8]) -> Result<(), FormatError> + Sync,
+) -> anyhow::Result<()> {
+    let Rows { count, row_bytes, .. } = shape;
+    let most = (PART_BYTES / row_bytes).clamp(1, count);
+    let mut buffer = vec![0; most * row_bytes];
+    for first in (0..count).step_by(most) {
+        let part = &mut buffer[..most.min(count - first) * row_bytes];
+        part.par_chunks_exact_mut(row_bytes)
+            .enumerate()
+            .try_for_each(|(row, bytes)| fill(first + row, bytes))
+            .with_context(|| format!("cannot encode tensor {name}"))?;
+        file.write_part(name, part)?;
+        written.add(part.len());
+    }
+    Ok(())
+}
+
+/// Rows of a tensor.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    /// How many.
+    pub(crate) count: usize,
+    /// Elements of each.
+    pub(crate) depth: usize,
+    /// Bytes of each, at least one.
+    pub(crate) row_bytes: usize,
+}
+
+impl Rows {
+    /// The rows of a tensor of extents `dims`, the contiguous one first, stored as `ty`.
+    pub(crate) fn new(dims: &[usize], ty: QuantType) -> Result<Self, FormatError> {
+        let (depth, count) = (dims.first().copied().unwrap_or(1), dims.iter().skip(1).product());
+        Ok(Self { count, depth, row_bytes: ty.row_bytes(depth)? })
+    }
+
+    /// Bytes of all of them. A tensor that a [`GgufFile`] takes has a size that can be counted.
+    pub(crate) fn bytes(self) -> usize {
+        self.count * self.row_bytes
+    }
+}
+
+/// How much tensor data is written, shown on a bar.
+pub(crate) struct Written {
+    bar: ProgressBar,
+    bytes: usize,
+    start: Instant,
+}
+
+impl Written {
+    /// None yet of `total` bytes.
+    pub(crate) fn new(total: usize) -> Self {
+        Self { bar: console::progress((total >> 20) as u64, "MiB"), bytes: 0, start: Instant::now() }
+    }
+
+    /// Counts `bytes` more.
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.bar.set_position((self.bytes >> 20) as u64);
+    }
+
+    /// Takes the bar away and says on stdout what is at `path` now.
+    pub(crate) fn finish(self, path: &Path) -> io::Result<()> {
+        self.bar.finish_and_clear();
+        wrote(path, self.start)
+    }
+}
+
+/// Says on stdout what is at `path`, and that writing it began at `start`.
+pub(crate) fn wrote(path: &Path, start: Instant) -> io::Result<()> {
+    let (bytes, seconds) = (fs::metadata(path)?.len(), start.elapsed().as_secs_f64());
+    writeln!(io::stdout(), "wrote {}: {} in {seconds:.1} s", path.display(), BinaryBytes(bytes))
+}
