@@ -4,6 +4,8 @@
 //! run through the model is `pending`: the last one of a generation need never be run. Every call leaves the session
 //! at a committed token: a call that fails or is cancelled has no effect.
 
+mod generation;
+
 use std::{fmt, time::Instant};
 
 use halfbyte_kernels::KvType;
@@ -301,91 +303,6 @@ impl Session {
         self.cache.truncate(self.tokens.len() - usize::from(self.pending));
     }
 
-    /// Chooses the next token. `None` means the generation is over: see [`Session::finish`]. The text that became
-    /// certain by this call is [`Session::text`]; also the call that returns `None` can release some.
-    ///
-    /// # Errors
-    /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`], [`RuntimeError::NonFiniteLogits`]; the call can
-    /// be repeated.
-    pub fn next_token(&mut self) -> Result<Option<u32>, RuntimeError> {
-        self.text.clear();
-        if self.finish.is_some() {
-            return Ok(None);
-        }
-        if self.tokens.is_empty() {
-            return Err(RuntimeError::EmptySession);
-        }
-        if self.cancel.is_cancelled() {
-            return Err(RuntimeError::Cancelled);
-        }
-        if self.rules.max_tokens.is_some_and(|max| self.generated >= max) {
-            return Ok(self.end(Finish::MaxTokens));
-        }
-        if self.tokens.len() >= self.cache.capacity() {
-            return Ok(self.end(Finish::ContextFull));
-        }
-        let start = Instant::now();
-        let span = tracing::trace_span!("decode", position = self.tokens.len());
-        let _entered = span.enter();
-        self.settle()?;
-        let logits = self.scratch.logits.get(..self.model.vocab()).unwrap_or(&[]);
-        let id = self.sampler.choose(logits, &self.tokens, self.tokens.len() - 1)?;
-        self.count(start);
-        if self.rules.end_of_text && self.model.tokenizer().is_some_and(|t| t.end_of_generation(id)) {
-            return Ok(self.end(Finish::EndOfText));
-        }
-        self.tokens.push(id);
-        self.pending = true;
-        self.generated += 1;
-        self.stats.tokens += 1;
-        if let Some(decoder) = &mut self.decoder {
-            self.piece.clear();
-            decoder.push(id, &mut self.piece);
-            if self.stop.push(&self.piece, &mut self.text) {
-                self.finish = Some(Finish::StopString);
-            }
-        }
-        if self.finish.is_none() && self.rules.max_tokens == Some(self.generated) {
-            self.end(Finish::MaxTokens);
-        }
-        Ok(Some(id))
-    }
-
-    fn count(&mut self, start: Instant) {
-        if self.stats.tokens == 0 {
-            self.stats.first_token = Some(self.pushed.elapsed());
-        } else {
-            self.stats.decode += start.elapsed();
-        }
-    }
-
-    /// Ends the generation and releases what was held back.
-    fn end(&mut self, finish: Finish) -> Option<u32> {
-        self.finish = Some(finish);
-        if let Some(decoder) = &mut self.decoder {
-            self.piece.clear();
-            decoder.finish(&mut self.piece);
-            if self.stop.push(&self.piece, &mut self.text) {
-                self.finish = Some(Finish::StopString);
-            } else {
-                self.stop.flush(&mut self.text);
-            }
-        }
-        None
-    }
-
-    /// Text released by the last [`Session::next_token`]: whole characters, never part of a stop string.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Why the generation is over, if it is.
-    #[must_use]
-    pub fn finish(&self) -> Option<Finish> {
-        self.finish
-    }
-
     /// Logits of the last token, `(vocab)`: what the next choice is made from.
     ///
     /// # Errors
@@ -444,22 +361,6 @@ impl Session {
     #[must_use]
     pub fn model(&self) -> &Model {
         &self.model
-    }
-}
-
-/// The pieces of generated text, none empty.
-impl Iterator for Session {
-    type Item = Result<String, RuntimeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.next_token() {
-                Err(error) => return Some(Err(error)),
-                Ok(_) if !self.text.is_empty() => return Some(Ok(self.text.clone())),
-                Ok(None) => return None,
-                Ok(Some(_)) => {}
-            }
-        }
     }
 }
 
