@@ -24,7 +24,8 @@ fn check(gate: &[f32], up: &[f32]) {
 
 #[test]
 fn silu_mul_agrees_with_f64() {
-    for len in [0, 1, 7, 8, 9, 16, 100] {
+    let lens = [0, 1, 9, 7, 8, 16, 100];
+    for len in lens.into_iter().take(if cfg!(miri) { 3 } else { 7 }) {
         let mut rng = Rng(len as u64);
         check(&rng.floats(len).iter().map(|g| g * 20.0).collect::<Vec<_>>(), &rng.floats(len));
     }

@@ -37,11 +37,12 @@ fn split_is_invisible(k: &Kernels, ty: QuantType, shape: (usize, usize, usize), 
 
 #[test]
 fn batch_and_rows() {
-    let shapes: &[_] = if cfg!(miri) { &[(3, 256, 2)] } else { &[(5, 256, 3), (8, 768, 20), (3, 1024, 9)] };
+    let shapes: &[_] = if cfg!(miri) { &[(2, 256, 2)] } else { &[(5, 256, 3), (8, 768, 20), (3, 1024, 9)] };
     for_each_isa(|k| {
         for ty in weight_types() {
             for &(rows, depth, tokens) in shapes {
-                for cut in [(0, 1), (1, 0), (rows / 2, tokens / 2), (rows - 1, tokens - 1)] {
+                let cuts = [(rows / 2, tokens / 2), (0, 1), (1, 0), (rows - 1, tokens - 1)];
+                for cut in cuts.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
                     split_is_invisible(k, ty, (rows, depth, tokens), cut, 11);
                 }
             }
@@ -85,7 +86,7 @@ fn element_wise_operations_in_any_split() {
 #[test]
 fn attention_heads_in_any_split() {
     for_each_isa(|k| {
-        let (dim, heads, len) = if cfg!(miri) { (5, 9, 66) } else { (80, 9, 70) };
+        let (dim, heads, len) = if cfg!(miri) { (2, 9, 6) } else { (80, 9, 70) };
         let layout = KvLayout { ty: KvType::F16, kv_heads: 1, head_dim: dim, capacity: len };
         let mut rng = Rng(13);
         let mut cache = || {
@@ -108,7 +109,7 @@ fn attention_heads_in_any_split() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 48 },
+        cases: if cfg!(miri) { 1 } else { 48 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -40,7 +40,7 @@ fn check(k: &Kernels, ty: QuantType, rows: usize, depth: usize, data: &[u8], x: 
 /// Depths around the lanes (16) and the decoded piece (256) of the scalar kernels.
 fn depths(ty: QuantType) -> Vec<usize> {
     match ty.block_len() {
-        1 if cfg!(miri) => vec![1, 17, 257],
+        1 if cfg!(miri) => vec![1, 17],
         1 => vec![1, 2, 15, 16, 17, 31, 64, 255, 256, 257, 272, 600],
         len if cfg!(miri) => vec![len],
         len => [1, 2, 3, 7, 8, 9, 17].map(|n| n * len).to_vec(),
@@ -50,7 +50,7 @@ fn depths(ty: QuantType) -> Vec<usize> {
 /// Rows around the pair, tokens around the tile of eight.
 fn shapes() -> &'static [(usize, usize)] {
     if cfg!(miri) {
-        &[(0, 1), (3, 1), (2, 2)]
+        &[(0, 1), (3, 1)]
     } else {
         &[(0, 1), (1, 0), (1, 1), (2, 1), (3, 1), (5, 1), (1, 2), (2, 7), (3, 8), (2, 9), (5, 17)]
     }
@@ -77,7 +77,8 @@ fn agrees_with_f64() {
 fn extreme_blocks() {
     for_each_isa(|k| {
         for ty in weight_types() {
-            for fill in [0x00, 0x01, 0x7b, 0x80, 0x81, 0xfb] {
+            let fills = [0xfb, 0x00, 0x01, 0x7b, 0x80, 0x81];
+            for fill in fills.into_iter().take(if cfg!(miri) { 1 } else { 6 }) {
                 let depth = 256;
                 let data = vec![fill; 2 * depth / ty.block_len() * ty.block_bytes()];
                 // Alternating signs: the sums of the largest single-precision weights stay finite.

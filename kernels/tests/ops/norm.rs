@@ -25,7 +25,8 @@ fn check(x: &[f32], weight: &[f32], eps: f32) {
 
 #[test]
 fn agrees_with_f64() {
-    for n in [1, 2, 7, 8, 9, 16, 64, 100, 257] {
+    let sizes = [1, 9, 2, 7, 8, 16, 64, 100, 257];
+    for n in sizes.into_iter().take(if cfg!(miri) { 2 } else { 9 }) {
         for tokens in [0, 1, 3] {
             let mut rng = Rng(n as u64);
             check(&rng.floats(tokens * n), &rng.floats(n), 1e-6);

@@ -24,7 +24,8 @@ fn check(x: &[f32]) {
 
 #[test]
 fn agrees_with_f64() {
-    for len in [0, 1, 7, 8, 9, 15, 16, 17, 64, 300] {
+    let lens = [0, 1, 8, 9, 7, 15, 16, 17, 64, 300];
+    for len in lens.into_iter().take(if cfg!(miri) { 4 } else { 10 }) {
         for spread in [0.0, 1.0, 30.0, 200.0] {
             let x: Vec<f32> = Rng(len as u64).floats(len).iter().map(|x| x * spread).collect();
             check(&x);
@@ -35,7 +36,7 @@ fn agrees_with_f64() {
 /// As long as a vocabulary: the sum must not lose digits.
 #[test]
 fn vocabulary() {
-    check(&Rng(1).floats(if cfg!(miri) { 600 } else { 151_680 }));
+    check(&Rng(1).floats(if cfg!(miri) { 20 } else { 151_680 }));
 }
 
 #[test]
