@@ -31,7 +31,7 @@ impl TempFile {
         for attempt in 0..ATTEMPTS {
             let mut temp = OsString::from(".");
             temp.push(name);
-            temp.push(format!(".{}-{attempt}.tmp", process::id()));
+            temp.push(format!(".tmp-{}-{attempt}", process::id()));
             let path = target.with_file_name(temp);
             match File::create_new(&path) {
                 Ok(file) => return Ok((Self { path, target: target.to_owned(), renamed: false }, file)),

@@ -88,9 +88,9 @@ fn header(table: &mut Table) {
     table.add("empty_file", [], foreign(Foreign::Empty));
     for len in 1..24 {
         let field = match len {
-            ..4 => "magic",
-            ..8 => "version",
-            ..16 => "tensor count",
+            1..=3 => "magic",
+            4..=7 => "version",
+            8..=15 => "tensor count",
             _ => "metadata count",
         };
         table.add(format!("header_cut_at_{len}"), &good[..len], cut(field));
