@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
+use tracing_subscriber::{
+    filter::LevelFilter,
+    fmt::{format::FmtSpan, time::Uptime},
+};
 
 /// Prints `error` and what caused it, one line each.
 pub(crate) fn report(error: &anyhow::Error) {
@@ -46,7 +49,7 @@ pub(crate) fn trace(level: u8) {
         .with_max_level(max)
         .with_span_events(FmtSpan::CLOSE)
         .with_ansi(false)
-        .without_time()
+        .with_timer(Uptime::default())
         .with_writer(io::stderr)
         .init();
 }

@@ -1,0 +1,453 @@
+//! The program from outside: arguments in, text and exit codes out.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::Stdio,
+};
+
+use serde_json::Value;
+use support::{CONTEXT, Done, VOCAB, file, halfbyte, model, on_model, run, run_with, vocabulary};
+
+fn ids_in(value: &Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).expect("token ids")
+}
+
+/// `run` on the tiny model, as JSON.
+fn generated(arguments: &[&str]) -> Value {
+    let mut all = vec!["--json", "-p", "the king"];
+    all.extend(arguments);
+    on_model("run", &all).json()
+}
+
+/// The rows that `logits` prints.
+fn rows(arguments: &[&str]) -> Vec<Vec<f32>> {
+    let text = on_model("logits", arguments).ok();
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON array")).collect()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let help = run(["--help"]).ok();
+    for command in [
+        "run",
+        "chat",
+        "bench",
+        "logits",
+        "tokenize",
+        "perplexity",
+        "inspect",
+        "synth",
+        "quantize",
+        "convert",
+        "completions",
+    ] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is listed");
+        let help = run([command, "--help"]).ok();
+        assert!(help.contains("Usage: halfbyte") && help.contains("Examples:\n  halfbyte"), "{command}: {help}");
+    }
+    assert_eq!(run(["--version"]).ok(), format!("halfbyte {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(help.contains("tiny-mimo"), "the bundled model is named");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = run(["completions", shell]).ok();
+        assert!(script.contains("perplexity") && script.contains("repeat-penalty"), "{shell}");
+    }
+    run(["completions", "cmd"]).fails(2);
+}
+
+#[test]
+fn an_unknown_model_is_told_from_a_bad_file() {
+    let error = run(["run", "no-such", "-p", "x"]).fails(1);
+    assert_eq!(error, "error: no file no-such and no bundled model of that name (bundled: tiny-mimo)\n");
+    let bad = file("bad.gguf", b"GGUFnot really");
+    for command in [&["run", &bad, "-p", "x"][..], &["inspect", &bad], &["tokenize", &bad, "--text", "x"]] {
+        let error = run(command).fails(1);
+        assert!(error.starts_with("error: cannot ") && error.contains(&bad) && error.contains("caused by:"), "{error}");
+    }
+    let folder = model().parent().expect("a folder").to_str().expect("UTF-8").to_owned();
+    assert!(run(["inspect", &folder]).fails(1).contains(&folder));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let run_with = |arguments: &[&str]| {
+        let mut all = vec!["-p", "x"];
+        all.extend(arguments);
+        on_model("run", &all).fails(2)
+    };
+    for (option, value) in [
+        ("--temp", "NaN"),
+        ("--temp", "inf"),
+        ("--temp", "warm"),
+        ("--top-p", "0"),
+        ("--top-p", "1.5"),
+        ("--min-p", "NaN"),
+        ("--repeat-penalty", "0"),
+        ("--top-k", "1.5"),
+        ("--seed", "0x1"),
+        ("-n", "99999999999999999999999"),
+        ("--ctx", "0"),
+        ("--ctx", "99999999999"),
+        ("--threads", "0"),
+        ("--threads", "257"),
+        ("--isa", "mmx"),
+        ("--kv", "q8_0"),
+    ] {
+        let error = run_with(&[option, value]);
+        assert!(error.starts_with(&format!("error: invalid value '{value}'")), "{option} {value}: {error}");
+    }
+    assert!(run_with(&["--temp=-1"]).contains("0.0 to 100.0"), "the range is named");
+    assert!(run_with(&["--isa", "mmx"]).contains("scalar"), "what there is is named");
+    run_with(&["-f", "both"]);
+    run_with(&["--no-such-option"]);
+    on_model("run", &[]).fails(2);
+    for tokens in ["", "1,x", "-1", "4294967296", "@/no/such/file"] {
+        on_model("logits", &[&format!("--tokens={tokens}")]).fails(2);
+    }
+    on_model("perplexity", &["--file", "x", "--ctx", "1"]).fails(2);
+    on_model("tokenize", &[]).fails(2);
+    run(["perplexity"]).fails(2);
+    run(["sing"]).fails(2);
+    run::<[&str; 0]>([]).fails(2);
+}
+
+#[test]
+fn failures_exit_with_1_and_say_why() {
+    for (command, arguments, why) in [
+        ("run", &["-p", "x", "--ctx", "99999"][..], "context is 99999: expected 1 to 16384"),
+        ("run", &["--no-echo", "-p", "xxxx", "--ctx", "3"], "4 tokens do not fit: the context holds 3, 0 are used"),
+        ("run", &["-p", ""], "the prompt is empty"),
+        ("run", &["-f", "/no/such/file"], "cannot read /no/such/file"),
+        ("run", &["--no-echo", "-p", "x", "--stop", ""], "stop strings is 0 bytes long"),
+        ("logits", &["--tokens", "1,261"], "token 261 is outside the vocabulary of 261 tokens"),
+        ("perplexity", &["--file", "/no/such/file"], "cannot read /no/such/file"),
+        ("tokenize", &["--file", "/no/such/file"], "cannot read /no/such/file"),
+    ] {
+        let error = on_model(command, arguments).fails(1);
+        assert!(error.starts_with("error: ") && error.contains(why), "{command} {arguments:?}: {error}");
+    }
+    let latin = file("latin1.txt", b"caf\xe9");
+    assert!(on_model("run", &["-f", &latin]).fails(1).contains("UTF-8"));
+    let short = file("short.txt", b"x");
+    assert!(on_model("perplexity", &["--file", &short]).fails(1).contains("fewer than two tokens"));
+}
+
+#[test]
+fn run_prints_the_prompt_then_what_it_made() {
+    let report = generated(&["-n", "20"]);
+    let text = report["text"].as_str().expect("text");
+    let done = on_model("run", &["-p", "the king", "-n", "20"]);
+    for part in ["prompt 6 tokens", "| 20 tokens", "seed 42", "max_tokens", "tokens/s", "first token", "load"] {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    assert_eq!(done.ok().trim_end_matches('\n'), format!("the king{text}").trim_end_matches('\n'));
+    let bare = on_model("run", &["-p", "the king", "-n", "20", "--no-echo"]).ok();
+    assert_eq!(bare.trim_end_matches('\n'), text.trim_end_matches('\n'));
+    assert_eq!(on_model("run", &["-p", "the king", "-n", "0"]).ok(), "the king\n");
+}
+
+#[test]
+fn run_json_has_its_shape() {
+    let report = generated(&["-n", "7", "--threads", "2", "--seed", "9"]);
+    let mut keys: Vec<&str> = report.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["finish", "model", "prompt", "stats", "text", "tokens"]);
+    assert_eq!(report["model"], model().to_str().expect("UTF-8"));
+    assert_eq!((&report["prompt"], &report["finish"]), (&Value::from("the king"), &Value::from("max_tokens")));
+    assert_eq!(ids_in(&report["tokens"]).len(), 7);
+    let stats = &report["stats"];
+    assert_eq!((stats["prompt_tokens"].as_u64(), stats["tokens"].as_u64()), (Some(6), Some(7)));
+    assert_eq!((stats["seed"].as_u64(), stats["threads"].as_u64()), (Some(9), Some(2)));
+    assert!(stats["isa"].is_string());
+    for time in ["load_s", "prompt_s", "prompt_tokens_per_s", "first_token_s", "decode_s", "tokens_per_s"] {
+        assert!(stats[time].as_f64().is_some_and(|value| value > 0.0), "{time}: {stats}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_its_text() {
+    let tokens = |arguments: &[&str]| ids_in(&generated(arguments)["tokens"]);
+    let first = tokens(&["-n", "40", "--temp", "1"]);
+    assert_eq!(first, tokens(&["-n", "40", "--temp", "1", "--seed", "42"]));
+    assert_ne!(first, tokens(&["-n", "40", "--temp", "1", "--seed", "43"]));
+    let greedy = tokens(&["-n", "40", "--temp", "0", "--threads", "1"]);
+    assert_eq!(greedy, tokens(&["-n", "40", "--temp", "0", "--threads", "2", "--seed", "7"]));
+}
+
+#[test]
+fn the_prompt_may_come_from_stdin_or_a_file() {
+    let path = file("prompt.txt", b"the king\n");
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let given = on_model("run", &["-n", "9", "-p", "the king"]).ok();
+    assert_eq!(on_model("run", &["-n", "9", "-f", &path]).ok(), given);
+    for input in ["the king", "the king\n"] {
+        assert_eq!(run_with(["run", model, "-n", "9", "-p", "-"], input).ok(), given);
+    }
+}
+
+#[test]
+fn stop_strings_and_the_end_of_the_text_end_it() {
+    let whole = generated(&["-n", "40", "--temp", "0"]);
+    let whole = whole["text"].as_str().expect("text");
+    let stop = whole.chars().rev().find(char::is_ascii_graphic).expect("some ASCII").to_string();
+    let report = generated(&["-n", "40", "--temp", "0", "--stop", "never this", "--stop", &stop]);
+    assert_eq!(report["finish"], "stop_string");
+    assert_eq!(report["text"], whole[..whole.find(&stop).expect("it is in there")]);
+
+    let any = ["-n", "200", "--temp", "100", "--top-k", "0", "--top-p", "1", "--seed"];
+    let (seed, ended) = (0..40)
+        .map(|seed: u32| (seed.to_string(), generated(&[&any[..], &[&seed.to_string()]].concat())))
+        .find(|(_, report)| report["finish"] == "end_of_text")
+        .expect("one of 40 nearly uniform texts ends by itself");
+    let ignored = generated(&[&any[..], &[&seed, "--ignore-eos"]].concat());
+    let (ended, ignored) = (ids_in(&ended["tokens"]), ids_in(&ignored["tokens"]));
+    assert!(ended.len() < 200 && ignored.len() == 200 && ignored.starts_with(&ended));
+
+    let full = generated(&["--ctx", "16", "-n", &usize::MAX.to_string()]);
+    assert_eq!((&full["finish"], ids_in(&full["tokens"]).len()), (&Value::from("context_full"), 10));
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let ids = file("many.txt", "1 ".repeat(500).as_bytes());
+    let ids = format!("@{ids}");
+    for arguments in [
+        &["run", model, "-p", "the king", "-n", "9999", "--ctx", "16384", "--temp", "0"][..],
+        &["logits", model, "--tokens", &ids],
+        &["completions", "bash"],
+    ] {
+        let mut child = halfbyte(arguments).spawn().expect("starts");
+        let mut byte = [0];
+        let mut stdout = child.stdout.take().expect("a pipe");
+        stdout.read_exact(&mut byte).expect("one byte");
+        drop(stdout);
+        let done: Done = child.wait_with_output().expect("ends").into();
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn logits_are_one_row_a_token_and_depend_on_the_past_only() {
+    let all = rows(&["--tokens", "1,2,3,4,5"]);
+    assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [VOCAB; 5]);
+    let exact = |rows: &[Vec<f32>]| rows.iter().flatten().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+    assert_eq!(exact(&rows(&["--tokens", "1,2,3", "--threads", "2"])), exact(&all[..3]));
+    assert_ne!(exact(&rows(&["--tokens", "9,2,3"])), exact(&all[..3]));
+    let ids = file("ids.txt", b"[1, 2\n3]\n");
+    assert_eq!(exact(&rows(&["--tokens", &format!("@{ids}")])), exact(&all[..3]));
+
+    let single = rows(&["--tokens", "1,2,3,4,5", "--kv", "f32"]);
+    assert_ne!(exact(&single), exact(&all), "another cache");
+    for (a, b) in single.iter().flatten().zip(all.iter().flatten()) {
+        assert!((a - b).abs() < 0.05, "{a} {b}");
+    }
+}
+
+#[test]
+fn mtp_rows_come_from_the_file_beside_the_model() {
+    let trunk = rows(&["--tokens", "1,2,3,4"]);
+    let mtp = rows(&["--tokens", "1,2,3,4", "--mtp"]);
+    assert_eq!(mtp.iter().map(Vec::len).collect::<Vec<_>>(), [VOCAB; 3]);
+    assert!(mtp.iter().all(|row| !trunk.contains(row)));
+    let alone = file("alone.gguf", &std::fs::read(model()).expect("the model"));
+    let error = run(["logits", &alone, "--tokens", "1,2", "--mtp"]).fails(1);
+    assert!(error.contains("multi-token-prediction"), "{error}");
+    assert_eq!(run(["logits", "tiny-mimo", "--tokens", "1,2", "--mtp"]).ok().lines().count(), 1);
+}
+
+#[test]
+fn tokenize_needs_a_vocabulary_only() {
+    for model in [model().to_str().expect("UTF-8").to_owned(), vocabulary()] {
+        let ids = |arguments: &[&str]| run(["tokenize", &model].iter().chain(arguments)).ok();
+        assert_eq!(ids(&["--text", "the cat"]), "[257,32,99,97,116]\n");
+        assert_eq!(ids(&["--text", ""]), "[]\n");
+        assert_eq!(ids(&["--text", "<|im_end|>", "--special"]), "[260]\n");
+        assert_eq!(ids(&["--text", "<|im_end|>"]), "[60,124,105,109,95,101,110,100,124,62]\n");
+        let path = file("cat.txt", "é\n".as_bytes());
+        assert_eq!(ids(&["--file", &path]), "[195,169,10]\n");
+    }
+    let real = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/vocab/ggml-vocab-qwen2.gguf");
+    if std::path::Path::new(real).exists() {
+        assert_eq!(run(["tokenize", real, "--text", "Hello world"]).ok(), "[9707,1879]\n");
+    } else {
+        println!("skipped: {real} is absent");
+    }
+    let error = run(["run", &vocabulary(), "-p", "x"]).fails(1);
+    assert!(error.contains("token_embd.weight"), "{error}");
+}
+
+/// Computes from `logits` what `perplexity` computes, one process a window.
+fn expected_nll(tokens: &[u32], context: usize) -> f64 {
+    let mut windows = std::collections::BTreeMap::new();
+    (1..tokens.len())
+        .map(|position| {
+            // The first window that reaches the token scores it.
+            let start = (0..).step_by(context / 2).find(|start| start + context > position).expect("one does");
+            let rows = windows.entry(start).or_insert_with(|| {
+                let window = &tokens[start..tokens.len().min(start + context)];
+                let ids: Vec<String> = window.iter().map(u32::to_string).collect();
+                rows(&["--tokens", &ids.join(",")])
+            });
+            let logits: Vec<f64> = rows[position - 1 - start].iter().map(|&logit| f64::from(logit)).collect();
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            sum.ln() - logits[tokens[position] as usize]
+        })
+        .sum()
+}
+
+#[test]
+fn perplexity_agrees_with_the_logits() {
+    let text = "Once upon a time there was a king who had the — no, three daughters.\n";
+    let path = file("king.txt", text.as_bytes());
+    let tokens = ids_in(&on_model("tokenize", &["--text", text]).json());
+    for context in [2, 9, 16, 4096] {
+        let report = on_model("perplexity", &["--file", &path, "--ctx", &context.to_string(), "--json"]).json();
+        let number = |key: &str| report[key].as_f64().expect("a number");
+        assert_eq!(report["bytes"], text.len());
+        assert_eq!(report["tokens"], tokens.len() - 1);
+        let nll = expected_nll(&tokens, context);
+        assert!((number("nll") / nll - 1.0).abs() < 1e-9, "context {context}: {report}, expected {nll}");
+        assert!((number("ppl") / (nll / (tokens.len() - 1) as f64).exp() - 1.0).abs() < 1e-9);
+        assert!((number("bits_per_byte") / (nll / 2_f64.ln() / text.len() as f64) - 1.0).abs() < 1e-9);
+        assert_eq!(report.as_object().expect("an object").len(), 5);
+    }
+    let line = on_model("perplexity", &["--file", &path]).ok();
+    assert!(line.starts_with("perplexity ") && line.contains(" bits/byte") && line.lines().count() == 1, "{line}");
+}
+
+#[test]
+fn inspect_adds_up() {
+    let report = on_model("inspect", &["--json"]).json();
+    assert_eq!(report["metadata"]["general.architecture"], "qwen2");
+    assert_eq!(report["metadata"]["qwen2.rope.freq_base"], 1e4);
+    assert_eq!(report["metadata"]["tokenizer.ggml.tokens"]["len"], VOCAB);
+    assert_eq!(report["metadata"]["tokenizer.ggml.tokens"]["first"][0], "Ā");
+    assert_eq!(report["file_type"]["name"], "f32");
+    assert_eq!(report["bits_per_weight"], 32.0);
+    let tensors = report["tensors"].as_array().expect("an array");
+    assert_eq!(tensors[0]["name"], "token_embd.weight");
+    assert_eq!(tensors[0]["shape"], serde_json::json!([32, VOCAB]));
+    let bytes: u64 = tensors.iter().map(|tensor| tensor["bytes"].as_u64().expect("a number")).sum();
+    assert_eq!(report["bytes"], bytes);
+    assert_eq!(report["parameters"], bytes / 4);
+    assert_eq!(report["totals"]["f32"]["tensors"], tensors.len());
+
+    let text = on_model("inspect", &[]).ok();
+    for part in ["general.name", "token_embd.weight", "32 x 261", "32.000 bits per weight", "(array of strings, 261"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(run(["inspect", &vocabulary()]).ok().contains("0 tensors"));
+}
+
+#[test]
+fn a_file_cannot_write_to_the_terminal() {
+    let mut bytes = std::fs::read(model()).expect("the model");
+    let at = bytes.windows(4).position(|part| part == b"tiny").expect("its name");
+    bytes[at] = 0x1b;
+    let path = file("escape.gguf", &bytes);
+    let text = run(["inspect", &path]).ok();
+    assert!(text.contains("\\u{1b}iny") && !text.contains('\u{1b}'), "{text}");
+}
+
+/// `chat` on the tiny model with `input` on its stdin.
+fn chat(arguments: &[&str], input: &str) -> Done {
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    run_with(["chat", model, "--temp", "0", "-n", "12"].iter().chain(arguments), input)
+}
+
+/// Numbers before ` of ` in the lines of `/stats`: how full the context was.
+fn fill(done: &Done) -> Vec<usize> {
+    let lines = done.stderr.lines().filter_map(|line| line.strip_prefix("context: "));
+    lines.map(|line| line.split(' ').next().expect("a number").parse().expect("a number")).collect()
+}
+
+#[test]
+fn a_conversation_keeps_its_session() {
+    let done = chat(&[], "who?\n/stats\nwhy?\n/stats\n/reset\n/stats\nwho?\n/stats\n");
+    // Tags are single tokens: start user newline who? end newline start assistant newline.
+    let turn = 1 + 5 + 4 + 1 + 1 + 1 + 9 + 1;
+    let next = 2 + turn;
+    assert_eq!(fill(&done), [turn + 12, turn + 12 + next + 12, 0, turn + 12]);
+    let first = chat(&[], "who?\n").ok();
+    let both = done.ok();
+    assert!(both.starts_with(&first) && both.ends_with(&first), "/reset starts anew: {both:?} {first:?}");
+    let second = chat(&[], "why?\n").ok();
+    assert!(!both[first.len()..].starts_with(&second), "the second answer depends on the first turn");
+}
+
+#[test]
+fn what_the_user_types_is_text() {
+    let plain = fill(&chat(&[], "0123456789\n/stats\n"));
+    assert_eq!(plain, fill(&chat(&[], "<|im_end|>\n/stats\n")), "ten bytes, ten tokens");
+    assert_eq!(fill(&chat(&["--system", "<|im_end|>"], "0123456789\n/stats\n"))[0], plain[0] + 1 + 7 + 10 + 2);
+    let done = chat(&[], "//help\n/bogus\n/help\n/stats\n/quit\nnot read\n");
+    assert!(done.stderr.contains("unknown command \"/bogus\"") && done.stderr.contains("/reset"), "{}", done.stderr);
+    assert_eq!(fill(&done), [plain[0] - 10 + 5], "one turn: /help");
+    done.ok();
+}
+
+#[test]
+fn a_full_context_is_told_and_loses_nothing() {
+    let long = "x".repeat(100);
+    let done = chat(&["--ctx", "64"], &format!("who?\n{long}\n/stats\nwho?\n/stats\n"));
+    assert!(done.stderr.contains("not sent: it takes 121 tokens, and 35 of 64 are used"), "{}", done.stderr);
+    assert!(done.stderr.contains("(cut short: the context of 64 tokens is full"), "{}", done.stderr);
+    assert_eq!(fill(&done), [35, 64]);
+    done.ok();
+}
+
+#[test]
+fn a_model_without_the_tags_cannot_chat() {
+    let mut bytes = std::fs::read(model()).expect("the model");
+    let at = bytes.windows(12).position(|part| part == b"<|im_start|>").expect("its tag");
+    bytes[at + 2] = b'x';
+    let path = file("untagged.gguf", &bytes);
+    assert!(run(["chat", &path]).fails(1).contains("<|im_start|>"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_the_answer_and_then_the_program() {
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let arguments = ["chat", model, "--temp", "0", "--ctx", "16384"];
+    let mut child = halfbyte(arguments).stdin(Stdio::piped()).spawn().expect("starts");
+    let id = child.id();
+    let interrupt = || {
+        let done = std::process::Command::new("sh").args(["-c", &format!("kill -INT {id}")]).status();
+        assert!(done.expect("a shell").success());
+    };
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut notes = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|line| line.expect("UTF-8"));
+
+    writeln!(stdin, "who?").expect("written");
+    stdout.read_exact(&mut [0]).expect("an answer begins");
+    interrupt();
+    assert_eq!(notes.next().as_deref(), Some("(stopped)"));
+    // Nothing is running now, and the conversation goes on.
+    writeln!(stdin, "/stats").expect("written");
+    assert!(notes.next().is_some_and(|line| line.contains("tokens/s")));
+    assert!(notes.next().is_some_and(|line| line.contains("of 16384 tokens")));
+    interrupt();
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+}
+
+#[test]
+fn verbose_tells_what_happens_on_stderr() {
+    let quiet = on_model("run", &["-p", "x", "-n", "2"]);
+    let verbose = on_model("run", &["-p", "x", "-n", "2", "-v"]);
+    assert!(verbose.stderr.contains("load{") && verbose.stderr.contains("prompt{tokens=1}"), "{}", verbose.stderr);
+    assert!(!quiet.stderr.contains("load{"));
+    assert!(on_model("run", &["-p", "x", "-n", "2", "-vv"]).stderr.contains("decode{"));
+    assert_eq!(quiet.ok(), verbose.ok());
+}

@@ -1,0 +1,101 @@
+//! `halfbyte bench`: what it reports, as text and as JSON. The numbers themselves are checked for sense only.
+
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod folder;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod support;
+
+use folder::Folder;
+use halfbyte_formats::gguf::Gguf;
+use serde_json::Value;
+use support::run;
+
+/// Linux tells how large caches are, but not in every container.
+fn caches_are_known() -> bool {
+    std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index0/size").is_ok()
+}
+
+fn rates(report: &Value, name: &str, reps: usize) -> f64 {
+    let runs: Vec<f64> = report[name]["runs"].as_array().expect(name).iter().filter_map(Value::as_f64).collect();
+    assert_eq!(runs.len(), reps, "{name}");
+    assert!(runs.iter().all(|&rate| rate > 0.0 && rate.is_finite()), "{name}: {runs:?}");
+    let median = report[name]["median"].as_f64().expect("a median");
+    assert!(runs.iter().any(|&rate| rate <= median) && runs.iter().any(|&rate| rate >= median), "{name}");
+    median
+}
+
+#[test]
+fn json_has_every_repetition_and_says_what_was_measured() {
+    let folder = Folder::new("bench-json");
+    let model = folder.path("tiny.gguf");
+    run(["synth", "qwen2-tiny", &model]).ok();
+    let report = run(["bench", &model, "-p", "20", "-n", "4", "--depth", "30", "--threads", "2", "--reps", "2"]
+        .iter()
+        .chain(&["--kv", "f32", "--isa", "scalar", "--json"]))
+    .json();
+    rates(&report, "prefill", 2);
+    rates(&report, "decode", 2);
+    assert_eq!(report["prefill"]["tokens"], 20);
+    let decode = &report["decode"];
+    assert_eq!((&decode["tokens"], &decode["depth"]), (&4.into(), &30.into()));
+    // Four tokens read 30 to 34 positions, 32 on average, of keys and values of 2 layers, 2 heads of 64, 4 bytes each.
+    assert_eq!(decode["kv_bytes"], 32 * 2 * 2 * 2 * 64 * 4);
+    let file = Gguf::open(&model).expect("opens");
+    let bytes = |name: &str| file.tensor(name).map_or(0, |tensor| tensor.data.len());
+    let all: usize = file.tensors().iter().map(|tensor| tensor.data.len()).sum();
+    let weights = file.tensors().iter().filter(|tensor| tensor.dims.len() == 2).map(|tensor| tensor.data.len());
+    assert_eq!(decode["weight_bytes"], weights.sum::<usize>() - bytes("token_embd.weight"));
+    assert_eq!(report["model"]["tensor_bytes"], all);
+    assert_eq!(report["model"]["architecture"], "qwen2");
+    assert_eq!(report["model"]["source"], model);
+    assert_eq!(report["model"]["formats"], serde_json::json!({ "f32": 11, "q4_0": 15, "q6_k": 1 }));
+    assert_eq!((&report["isa"], &report["kv"]), (&"scalar".into(), &"f32".into()));
+    assert_eq!((&report["threads"], &report["context"]), (&2.into(), &35.into()));
+    assert!(report["load_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+
+    let bandwidth = &report["bandwidth"];
+    let best = bandwidth["best"].as_f64().expect("a number");
+    let kinds = bandwidth["runs"].as_object().expect("kinds");
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["ahead", "plain", "wide"]);
+    let runs: Vec<f64> =
+        kinds.values().flat_map(|runs| runs.as_array().expect("runs")).filter_map(Value::as_f64).collect();
+    assert_eq!((runs.len(), runs.iter().copied().fold(0.0, f64::max)), (6, best));
+    if caches_are_known() {
+        assert_eq!((&report["cache_resident"], &decode["bandwidth_share"]), (&true.into(), &Value::Null));
+    }
+    if cfg!(target_os = "linux") {
+        let peak = &report["memory"]["peak"];
+        let bytes = |name: &str| peak[name].as_u64().expect("a size");
+        // The mapped file counts as mapped, not as memory of our own.
+        assert!(bytes("mapped_bytes") as usize > all, "{peak}");
+        assert!(bytes("anonymous_bytes") > 0 && bytes("resident_bytes") >= bytes("mapped_bytes"), "{peak}");
+    }
+}
+
+#[test]
+fn text_says_cache_resident_of_a_tiny_model() {
+    let folder = Folder::new("bench-text");
+    let model = folder.path("tiny.gguf");
+    run(["synth", "qwen2-tiny", &model]).ok();
+    let text = run(["bench", &model, "-p", "4", "-n", "2", "--reps", "1"]).ok();
+    for line in ["model ", "machine ", "load ", "prefill ", "decode ", "reading ", "share "] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "no {line}in:\n{text}");
+    }
+    if caches_are_known() {
+        assert!(text.contains("cache-resident") && !text.contains('%'), "{text}");
+    }
+    let text = run(["bench", &model, "-p", "4", "-n", "0", "--reps", "1"]).ok();
+    assert!(text.contains("prefill") && !text.contains("decode") && !text.contains("share"), "{text}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let folder = Folder::new("bench-refused");
+    let model = folder.path("tiny.gguf");
+    run(["synth", "qwen2-tiny", &model]).ok();
+    let text = run(["bench", &model, "--depth", "2000", "-n", "100"]).fails(1);
+    assert!(text.contains("2101") && text.contains("2048"), "{text}");
+    run(["bench", &model, "--reps", "0"]).fails(2);
+    run(["bench", &model, "--isa", "abacus"]).fails(2);
+    run(["bench", &folder.path("none.gguf")]).fails(1);
+}

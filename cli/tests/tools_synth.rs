@@ -1,0 +1,209 @@
+//! `halfbyte synth`: files that load and compute, are the same for the same seed, and have a vocabulary that fits.
+
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod folder;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod support;
+
+use std::{collections::HashSet, fs, path::Path};
+
+use folder::Folder;
+use halfbyte::{LoadOptions, Model, SessionOptions, text::Special};
+use halfbyte_formats::{
+    QuantType,
+    gguf::{Gguf, GgufWriter, Strings},
+};
+use support::{halfbyte, run};
+
+fn synth(out: &str, more: &[&str]) {
+    let text = run(["synth", "qwen2-tiny", out].iter().chain(more)).ok();
+    assert!(text.starts_with(&format!("wrote {out}: ")), "{text}");
+}
+
+#[test]
+fn every_format_loads_and_computes_finite_logits() {
+    use QuantType::*;
+    let folder = Folder::new("synth-formats");
+    for (name, head, up) in [
+        ("f32", F32, F32),
+        ("f16", F16, F16),
+        ("bf16", BF16, BF16),
+        ("q8_0", Q8_0, Q8_0),
+        ("q6_k", Q6_K, Q6_K),
+        ("q4_0", Q6_K, Q4_0),
+        ("q4_k_m", Q6_K, Q4_K),
+    ] {
+        let out = folder.path(&format!("{name}.gguf"));
+        synth(&out, &["--type", name]);
+        let file = Gguf::open(&out).expect("opens");
+        let ty = |tensor: &str| file.tensor(tensor).map(|tensor| tensor.ty);
+        assert_eq!([ty("output.weight"), ty("blk.1.ffn_up.weight")], [Some(head), Some(up)], "{name}");
+        assert_eq!([ty("blk.0.attn_norm.weight"), ty("blk.0.attn_q.bias")], [Some(F32); 2], "{name}");
+
+        let model = Model::from_gguf(&file, None, &LoadOptions::default()).expect("loads");
+        assert!(model.tokenizer().is_none(), "no vocabulary was asked for");
+        let mut session = model.session(&SessionOptions::default()).expect("a session");
+        session.push_tokens(&[1, 1000, 7]).expect("runs");
+        let logits = session.logits().expect("logits");
+        assert_eq!(logits.len(), 1024);
+        assert!(logits.iter().all(|logit| logit.is_finite() && logit.abs() < 1e3), "{name}");
+        assert!(logits.iter().any(|&logit| logit != logits[0]), "{name}");
+    }
+}
+
+#[test]
+fn the_seed_decides_every_byte_and_threads_decide_none() {
+    let folder = Folder::new("synth-seed");
+    let bytes = |name: &str, threads: &str, seed: &str| {
+        let out = folder.path(name);
+        let mut command = halfbyte(["synth", "qwen2-tiny", &out, "--type", "q4_k_m", "--seed", seed]);
+        assert!(command.env("RAYON_NUM_THREADS", threads).status().expect("runs").success());
+        fs::read(out).expect("written")
+    };
+    let (first, again, other) = (bytes("a", "1", "5"), bytes("b", "3", "5"), bytes("c", "1", "6"));
+    assert!(first == again);
+    assert_eq!(first.len(), other.len());
+    let same = first.iter().zip(&other).filter(|(a, b)| a == b).count();
+    assert!(same < first.len() / 20, "{same} of {} bytes are equal", first.len());
+}
+
+#[test]
+fn no_two_blocks_are_equal_and_no_hole_is_left() {
+    let folder = Folder::new("synth-blocks");
+    for name in ["q4_0", "q8_0", "q6_k", "q4_k_m"] {
+        let out = folder.path(name);
+        synth(&out, &["--type", name]);
+        let file = Gguf::open(&out).expect("opens");
+        let tensor = file.tensor("token_embd.weight").expect("an embedding");
+        let blocks: HashSet<&[u8]> = tensor.data.chunks_exact(tensor.ty.block_bytes()).take(1000).collect();
+        assert_eq!(blocks.len(), 1000, "{name}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = fs::metadata(&out).expect("there");
+            assert!(metadata.blocks() * 512 >= metadata.len(), "{name} is sparse");
+        }
+    }
+}
+
+#[test]
+fn a_small_vocabulary_is_padded() {
+    let folder = Folder::new("synth-padded");
+    let out = folder.path("out.gguf");
+    let vocab = support::model();
+    synth(&out, &["--vocab", vocab.to_str().expect("UTF-8")]);
+    let file = Gguf::open(&out).expect("opens");
+    let tokens = file.metadata().strings("tokenizer.ggml.tokens").expect("strings").expect("there");
+    assert_eq!(tokens.len(), 1024);
+    let padding: Vec<&str> = tokens.iter().skip(support::VOCAB).collect();
+    assert_eq!((padding[0], padding.last()), ("[PAD261]", Some(&"[PAD1023]")));
+    let types = file.metadata().usizes("tokenizer.ggml.token_type").expect("integers").expect("there");
+    assert_eq!(types.len(), 1024);
+    assert!(types[support::VOCAB..].iter().all(|&ty| ty == 5));
+    // Everything else is as it was.
+    let source = Gguf::open(&vocab).expect("opens");
+    for key in ["model", "pre", "merges", "eos_token_id", "add_bos_token"].map(|key| format!("tokenizer.ggml.{key}")) {
+        assert!(source.metadata().value(&key).is_some(), "{key}");
+        assert_eq!(file.metadata().value(&key), source.metadata().value(&key), "{key}");
+    }
+
+    let model = Model::open(&out).expect("loads");
+    let tokenizer = model.tokenizer().expect("a vocabulary");
+    assert_eq!(tokenizer.encode("the", Special::AsText), [257]);
+    assert!(tokenizer.encode("[PAD300]", Special::Parse).len() > 1, "padding is never matched");
+}
+
+#[test]
+fn a_large_vocabulary_is_cut_with_all_that_speaks_of_it() {
+    let folder = Folder::new("synth-cut");
+    let vocab = folder.path("vocab.gguf");
+    large_vocabulary(Path::new(&vocab));
+    let out = folder.path("out.gguf");
+    synth(&out, &["--vocab", &vocab]);
+    let file = Gguf::open(&out).expect("opens");
+    let metadata = file.metadata();
+    let strings = |key: &str| -> Vec<&str> {
+        metadata.strings(key).expect("strings").map(|strings| strings.iter().collect()).expect("there")
+    };
+    assert_eq!(strings("tokenizer.ggml.tokens").len(), 1024);
+    assert_eq!(metadata.usizes("tokenizer.ggml.token_type").expect("integers").expect("there").len(), 1024);
+    assert_eq!(metadata.f32s("tokenizer.ggml.scores").expect("floats").expect("there").len(), 1024);
+    assert_eq!(strings("tokenizer.ggml.merges"), ["a b", "  b"]);
+    assert_eq!(metadata.usize("tokenizer.ggml.bos_token_id").expect("an integer"), Some(1023));
+    assert_eq!(metadata.value("tokenizer.ggml.eos_token_id"), None);
+    assert_eq!(metadata.str("tokenizer.chat_template").expect("text"), Some("hi"));
+}
+
+/// 1500 tokens, and merges of which two are about the first 1024 of them only.
+fn large_vocabulary(path: &Path) {
+    let mut tokens: Vec<String> = (0..1500).map(|id| format!("t{id}")).collect();
+    for (id, text) in [(0, "a"), (1, "b"), (2, "ab"), (3, " "), (4, " b"), (1100, "ba"), (1200, "c")] {
+        text.clone_into(&mut tokens[id]);
+    }
+    let mut writer = GgufWriter::new();
+    let put = |writer: &mut GgufWriter| {
+        writer.put("general.architecture", "qwen2")?;
+        writer.put("tokenizer.ggml.model", "gpt2")?;
+        writer.put("tokenizer.ggml.tokens", tokens.iter().collect::<Strings>())?;
+        writer.put("tokenizer.ggml.token_type", vec![1_i32; 1500])?;
+        writer.put("tokenizer.ggml.scores", vec![0.5_f32; 1500])?;
+        let merges = ["a b", "b a", "a c", "  b", "ab t1300", "odd"];
+        writer.put("tokenizer.ggml.merges", merges.iter().collect::<Strings>())?;
+        writer.put("tokenizer.ggml.bos_token_id", 1023_u32)?;
+        writer.put("tokenizer.ggml.eos_token_id", 1024_u32)?;
+        writer.put("tokenizer.chat_template", "hi")
+    };
+    put(&mut writer).expect("a vocabulary");
+    writer.create(path).expect("a file").finish().expect("written");
+}
+
+#[test]
+fn the_sidecar_goes_with_the_trunk() {
+    let folder = Folder::new("synth-mtp");
+    let (out, mtp) = (folder.path("tiny.gguf"), folder.path("mtp-tiny.gguf"));
+    let text = run(["synth", "qwen2-tiny", &out, "--mtp", &mtp]).ok();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let (trunk, mtp) = (Gguf::open(&out).expect("opens"), Gguf::open(&mtp).expect("opens"));
+    let model = Model::from_gguf(&trunk, Some(&mtp), &LoadOptions::default()).expect("loads");
+    let mut session = model.session(&SessionOptions::default()).expect("a session");
+    let mut rows = Vec::new();
+    session
+        .mtp_logits(&[5, 6, 7], |index, logits| {
+            assert!(logits.iter().all(|logit| logit.is_finite()));
+            rows.push(index);
+        })
+        .expect("runs");
+    assert_eq!(rows, [1, 2]);
+    // Layer 2 is not layer 0 again.
+    let q = |file: &Gguf, name: &str| file.tensor(name).map(|tensor| tensor.data.to_vec());
+    assert_ne!(q(&trunk, "blk.0.attn_q.weight"), q(&mtp, "blk.2.attn_q.weight"));
+}
+
+#[test]
+fn misuse_is_refused_and_leaves_nothing_behind() {
+    let folder = Folder::new("synth-refused");
+    let out = folder.path("out.gguf");
+    let fails = |code: i32, arguments: &[&str], says: &str| {
+        let text = run(["synth"].iter().chain(arguments)).fails(code);
+        assert!(text.contains(says), "{text}");
+    };
+    fails(2, &["gpt-17", &out], "mimo-7b, qwen2-0.5b, qwen2-tiny");
+    fails(2, &["qwen2-tiny", &out, "--type", "q5_k"], "q4_k_m");
+    fails(2, &["qwen2-tiny"], "OUT");
+    fails(1, &["qwen2-tiny", &folder.path("no/such/folder/out.gguf")], "no/such/folder");
+    fails(1, &["qwen2-tiny", folder.to_str().expect("UTF-8")], "is a directory");
+    fails(1, &["qwen2-tiny", &out, "--vocab", &folder.path("none.gguf")], "none.gguf");
+    let no_vocabulary = folder.path("mute.gguf");
+    synth(&no_vocabulary, &[]);
+    fails(1, &["qwen2-tiny", &out, "--vocab", &no_vocabulary], "no vocabulary");
+    assert_eq!(folder.names(), ["mute.gguf"]);
+
+    fs::write(&out, "precious").expect("written");
+    fails(1, &["qwen2-tiny", &out], "already there");
+    let second = folder.path("second.gguf");
+    fails(1, &["qwen2-tiny", &second, "--mtp", &out], "already there");
+    assert_eq!(folder.names(), ["mute.gguf", "out.gguf"]);
+    assert_eq!(fs::read(&out).expect("there"), b"precious");
+    synth(&out, &["--force"]);
+    assert!(Gguf::open(&out).is_ok());
+}
