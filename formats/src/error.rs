@@ -227,7 +227,9 @@ pub enum FormatError {
         have: usize,
     },
     /// Bytes after the end.
-    #[error("the file goes on for {found} bytes after its tensor data, which ends at offset {offset} (two downloads in one?)")]
+    #[error(
+        "the file goes on for {found} bytes after its tensor data, which ends at offset {offset} (two downloads in one?)"
+    )]
     TrailingBytes {
         /// Where the file should end.
         offset: usize,
