@@ -82,7 +82,7 @@ struct Inner {
 #[derive(Debug)]
 enum Rules {
     ByteLevel { splitter: Splitter, whole_pieces: bool },
-    SentencePiece { space_prefix: bool },
+    SentencePiece { space_prefix: bool, by_words: bool },
 }
 
 impl fmt::Debug for Tokenizer {
@@ -120,7 +120,7 @@ impl Tokenizer {
             ),
             Scheme::SentencePiece { space_prefix } => (
                 Merges::scored(&vocabulary, &source::scores(metadata, vocabulary.len())?)?,
-                Rules::SentencePiece { space_prefix },
+                Rules::SentencePiece { space_prefix, by_words: vocabulary.spaces_begin_tokens() },
             ),
         };
         let roles = Roles::new(metadata, scheme, &vocabulary)?;
@@ -172,15 +172,17 @@ impl Tokenizer {
                     }
                 }
             }
-            Rules::SentencePiece { space_prefix } => {
-                // U+2581 is how the vocabulary writes a space; in a text it is one, too.
-                let chars = text.chars().map(|c| if c == '\u{2581}' { ' ' } else { c });
-                let chars = space_prefix.then_some(' ').into_iter().chain(chars);
-                let symbols = chars.map(|c| merge::character(c, vocabulary));
-                merger.run(merges, symbols, |symbol| match merge::as_character(symbol) {
-                    None => ids.push(symbol),
-                    Some(c) => ids.extend(c.encode_utf8(&mut [0; 4]).bytes().map(|byte| vocabulary.byte(byte))),
-                });
+            Rules::SentencePiece { space_prefix, by_words } => {
+                let mut prefix = space_prefix.then_some(' ');
+                for piece in split::words(text, *by_words) {
+                    // U+2581 is how the vocabulary writes a space; in a text it is one, too.
+                    let chars = piece.chars().map(|c| if c == '\u{2581}' { ' ' } else { c });
+                    let symbols = prefix.take().into_iter().chain(chars).map(|c| merge::character(c, vocabulary));
+                    merger.run(merges, symbols, |symbol| match merge::as_character(symbol) {
+                        None => ids.push(symbol),
+                        Some(c) => ids.extend(c.encode_utf8(&mut [0; 4]).bytes().map(|byte| vocabulary.byte(byte))),
+                    });
+                }
             }
         }
     }
@@ -267,6 +269,6 @@ impl Tokenizer {
 
     /// Whether encoding puts a space before the text, which decoding takes away.
     fn adds_space(&self) -> bool {
-        matches!(self.inner.rules, Rules::SentencePiece { space_prefix: true })
+        matches!(self.inner.rules, Rules::SentencePiece { space_prefix: true, .. })
     }
 }

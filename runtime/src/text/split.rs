@@ -2,8 +2,8 @@
 //!
 //! Each vocabulary was trained behind one regular expression; its matches, one after the other, are the pieces. The
 //! expressions need look-ahead, and a backtracking engine must give up on some inputs, so they are written out here
-//! as scanners over [`Class`]: no input fails, each takes time linear in its length. `tests/text_split.rs` compares them with
-//! the expressions themselves.
+//! as scanners over [`Class`]: no input fails, each takes time linear in its length. The tests compare them with the
+//! expressions themselves. SentencePiece vocabularies are not split for meaning, only for speed: see [`words`].
 //!
 //! All of them try, in this order, at each position:
 //! ```text
@@ -153,6 +153,29 @@ impl Splitter {
     fn run(&self, text: &str, most: usize, belongs: impl Fn(Class) -> bool) -> usize {
         text.chars().take(most).take_while(|&c| belongs(self.classes.of(c))).map(char::len_utf8).sum()
     }
+}
+
+/// The words of `text`, each with the spaces before it; joined they are `text`. Where no token has a space after
+/// anything but a space, merging word by word is the same as merging all at once, and faster. Else, with `apart` false,
+/// all of `text` is one word.
+pub(super) fn words(text: &str, apart: bool) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut in_word = false;
+        let first_of_next = rest.char_indices().find(|&(_, c)| {
+            let blank = matches!(c, ' ' | '\u{2581}');
+            let found = apart && in_word && blank;
+            in_word |= !blank;
+            found
+        });
+        let end = first_of_next.map_or(rest.len(), |(at, _)| at);
+        let (word, tail) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        rest = tail;
+        Some(word)
+    })
 }
 
 /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`

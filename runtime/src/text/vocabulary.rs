@@ -175,6 +175,11 @@ impl Vocabulary {
         (0..).zip(&self.kinds).map(|(id, &kind)| (id, kind, bytes_at(&self.heap, &self.ends, id)))
     }
 
+    /// Whether `id` is a normal token that stands for `bytes`.
+    pub(super) fn is_text(&self, id: u32, bytes: &[u8]) -> bool {
+        bytes_at(&self.heap, &self.ends, id) == bytes && self.kind(id) == Some(Kind::Normal)
+    }
+
     /// The normal token that stands for `bytes`.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
         self.find_in(Class::Text, bytes)
@@ -187,8 +192,15 @@ impl Vocabulary {
 
     fn find_in(&self, class: Class, bytes: &[u8]) -> Option<u32> {
         self.index.find(self.index.hash(class, bytes), |id| {
-            self.kind(id).is_some_and(|kind| Class::of(kind) == class) && bytes_at(&self.heap, &self.ends, id) == bytes
+            bytes_at(&self.heap, &self.ends, id) == bytes && self.kind(id).is_some_and(|kind| Class::of(kind) == class)
         })
+    }
+
+    /// Whether a space stands only at the beginning of a normal token, perhaps after other spaces. Then no token
+    /// reaches across the end of a word.
+    pub(super) fn spaces_begin_tokens(&self) -> bool {
+        let crosses = |bytes: &[u8]| bytes.windows(2).any(|pair| matches!(pair, [first, b' '] if *first != b' '));
+        !self.iter().any(|(_, kind, bytes)| kind == Kind::Normal && crosses(bytes))
     }
 
     /// The token for one byte.
