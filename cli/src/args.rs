@@ -7,7 +7,7 @@ use std::{ops::RangeInclusive, str::FromStr};
 use clap::builder::RangedU64ValueParser;
 use halfbyte::{DEFAULT_SEED, Isa, KvType, LoadOptions, Sampling, SessionOptions};
 
-use crate::source::Source;
+use crate::{bundled, source::Source};
 
 /// Most threads the runtime takes.
 const MAX_THREADS: u64 = 256;
@@ -17,16 +17,15 @@ const MAX_CONTEXT: u64 = 1 << 24;
 /// The model, which has to be named.
 #[derive(clap::Args)]
 pub(crate) struct ModelArg {
-    /// A GGUF file, or the name of a bundled model (tiny-mimo)
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", help = format!("A GGUF file, or the name of a bundled model ({})", bundled::names()))]
     pub(crate) model: Source,
 }
 
 /// The model, or the bundled one.
 #[derive(clap::Args)]
 pub(crate) struct OptionalModelArg {
-    /// A GGUF file, or the name of a bundled model [default: tiny-mimo]
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL",
+          help = format!("A GGUF file, or the name of a bundled model ({}) [default: {}]", bundled::names(), Source::default()))]
     model: Option<Source>,
 }
 

@@ -15,8 +15,6 @@ use std::{io, process::ExitCode};
 use clap::{ArgAction, Parser};
 
 /// Run language models on phones and small CPUs.
-///
-/// MODEL is a GGUF file, or the name of a model inside this program: tiny-mimo.
 #[derive(Parser)]
 #[command(name = "halfbyte", version, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {

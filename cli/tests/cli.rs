@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{CONTEXT, Done, VOCAB, file, halfbyte, model, on_model, run, run_with, vocabulary};
+use support::{Done, VOCAB, file, halfbyte, model, on_model, run, run_with, vocabulary};
 
 fn ids_in(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).expect("token ids")
@@ -48,7 +48,6 @@ fn every_command_explains_itself() {
         assert!(help.contains("Usage: halfbyte") && help.contains("Examples:\n  halfbyte"), "{command}: {help}");
     }
     assert_eq!(run(["--version"]).ok(), format!("halfbyte {}\n", env!("CARGO_PKG_VERSION")));
-    assert!(help.contains("tiny-mimo"), "the bundled model is named");
 }
 
 #[test]
@@ -149,6 +148,17 @@ fn run_prints_the_prompt_then_what_it_made() {
     let bare = on_model("run", &["-p", "the king", "-n", "20", "--no-echo"]).ok();
     assert_eq!(bare.trim_end_matches('\n'), text.trim_end_matches('\n'));
     assert_eq!(on_model("run", &["-p", "the king", "-n", "0"]).ok(), "the king\n");
+}
+
+#[test]
+fn without_a_model_the_bundled_one_runs() {
+    let report = run(["run", "-p", "Once upon a time", "-n", "4", "--temp", "0", "--json"]).json();
+    assert_eq!(report["model"], "tiny-mimo");
+    let named = run(["run", "tiny-mimo", "-p", "Once upon a time", "-n", "4", "--temp", "0", "--json"]).json();
+    assert_eq!((&report["text"], &report["tokens"]), (&named["text"], &named["tokens"]));
+    for command in ["run", "logits", "bench"] {
+        assert!(run([command, "--help"]).ok().contains("tiny-mimo"), "{command} names it");
+    }
 }
 
 #[test]

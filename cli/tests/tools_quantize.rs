@@ -42,7 +42,7 @@ fn entries(file: &Gguf) -> Vec<(String, Value)> {
 #[test]
 fn every_format_keeps_the_model_within_its_error() {
     let folder = Folder::new("quantize-formats");
-    let input = folder.path("f32.gguf");
+    let input = folder.path("in.gguf");
     run(["synth", "qwen2-tiny", &input, "--type", "f32", "--vocab", support::model().to_str().expect("UTF-8")]).ok();
     let source = Gguf::open(&input).expect("opens");
     // Twice what normally distributed weights lose.

@@ -19,9 +19,9 @@ const KV_HEADS: usize = 2;
 const HEAD_DIM: usize = 8;
 const LAYERS: usize = 2;
 /// Longest context of the model.
-pub const CONTEXT: usize = 16_384;
+const CONTEXT: usize = 16_384;
 /// 256 bytes, two merged tokens, three control tokens.
-pub const VOCAB: usize = 261;
+pub(crate) const VOCAB: usize = 261;
 
 /// The character that stands for `byte` in a byte-level vocabulary: itself if it is printable, else the next of
 /// U+0100 and up.
@@ -35,7 +35,7 @@ fn shown(byte: u8) -> char {
 }
 
 /// The path of the model; its multi-token-prediction layer lies beside it.
-pub fn model() -> PathBuf {
+pub(crate) fn model() -> PathBuf {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     let write = || {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}", std::process::id()));
@@ -162,12 +162,12 @@ impl Tensors {
 }
 
 /// A file that holds the vocabulary of the model and no tensor.
-pub fn vocabulary() -> String {
+pub(crate) fn vocabulary() -> String {
     file("vocab.gguf", &trunk(false).expect("a vocabulary"))
 }
 
 /// A command of the program under test.
-pub fn halfbyte<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I) -> Command {
+pub(crate) fn halfbyte<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_halfbyte"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -175,10 +175,10 @@ pub fn halfbyte<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I) -> 
 
 /// What a finished program left behind.
 #[derive(Debug)]
-pub struct Done {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Done {
@@ -191,32 +191,32 @@ impl From<Output> for Done {
 impl Done {
     /// stdout of a success.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 
     /// stdout of a success, as JSON.
     #[track_caller]
-    pub fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> serde_json::Value {
         serde_json::from_str(&self.ok()).expect("JSON")
     }
 
     /// stderr of a failure with `code` that left nothing on stdout.
     #[track_caller]
-    pub fn fails(self, code: i32) -> String {
+    pub(crate) fn fails(self, code: i32) -> String {
         assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:?}");
         self.stderr
     }
 }
 
 /// Runs the program.
-pub fn run<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I) -> Done {
+pub(crate) fn run<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I) -> Done {
     halfbyte(arguments).output().expect("runs").into()
 }
 
 /// Runs the program with `input` on its stdin.
-pub fn run_with<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I, input: &str) -> Done {
+pub(crate) fn run_with<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I, input: &str) -> Done {
     let mut child = halfbyte(arguments).stdin(Stdio::piped()).spawn().expect("starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     // A program that fails early does not read it.
@@ -226,14 +226,14 @@ pub fn run_with<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I, inp
 }
 
 /// Runs `command MODEL arguments…` on the tiny model.
-pub fn on_model(command: &str, arguments: &[&str]) -> Done {
+pub(crate) fn on_model(command: &str, arguments: &[&str]) -> Done {
     let model = model();
     let model = model.to_str().expect("UTF-8");
     run([command, model].iter().chain(arguments))
 }
 
 /// A file with `text` in it, beside the model.
-pub fn file(name: &str, text: &[u8]) -> String {
+pub(crate) fn file(name: &str, text: &[u8]) -> String {
     let path = model().with_file_name(name);
     std::fs::write(&path, text).expect("written");
     path.to_str().expect("UTF-8").to_owned()
