@@ -62,9 +62,11 @@ fn plain(bytes: &[u8]) -> u64 {
 }
 
 fn ahead(bytes: &[u8]) -> u64 {
-    let touched = bytes.iter().skip(AHEAD_BYTES).step_by(LINE_BYTES).copied().chain(std::iter::repeat(0));
-    let lines = bytes.chunks(LINE_BYTES).zip(touched);
-    lines.fold(0, |sum, (line, touched)| sum.wrapping_add(plain(line)).wrapping_add(touched.into()))
+    let (lines, rest) = bytes.as_chunks::<LINE_BYTES>();
+    lines.iter().enumerate().fold(plain(rest), |sum, (n, line)| {
+        let touched = bytes.get(n * LINE_BYTES + AHEAD_BYTES).copied().unwrap_or(0);
+        sum.wrapping_add(plain(line)).wrapping_add(touched.into())
+    })
 }
 
 fn wide(bytes: &[u8]) -> u64 {

@@ -24,7 +24,7 @@ use crate::{
 const EXAMPLES: &str = "Presets:
   mimo-7b      36 layers of 4096, 151680 tokens: 4.4 GB as q4_0
   qwen2-0.5b   24 layers of 896, 151936 tokens: 0.4 GB as q4_0
-  qwen2-tiny   2 layers of 256, 1024 tokens: 1 MB, for tests
+  qwen2-tiny   2 layers of 256, 1024 tokens: 1 MB as q4_0, for tests
 
 Examples:
   halfbyte synth mimo-7b mimo.gguf
