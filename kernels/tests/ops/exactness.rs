@@ -1,7 +1,9 @@
 //! The contract that lets a runtime split work as it likes: bit-equal results for any split.
 
 use halfbyte_formats::{Bytes, QuantType};
-use halfbyte_kernels::{Kernels, KvLayout, KvType, PackedMatrix, Tile, ops};
+use halfbyte_kernels::{Kernels, PackedMatrix, Tile, ops};
+#[cfg(not(miri))]
+use halfbyte_kernels::{KvLayout, KvType};
 use proptest::prelude::*;
 
 use crate::common::{Rng, bits, for_each_isa, guarded, weight_types};
@@ -64,12 +66,13 @@ fn neighbours_do_not_matter() {
 }
 
 /// An element's result is that of any position: vectors and their tails compute alike.
+/// Not under miri, which varies the last bit of `exp` on purpose.
+#[cfg(not(miri))]
 #[test]
 fn element_wise_operations_in_any_split() {
     for_each_isa(|k| {
         let mut rng = Rng(9);
-        let len = if cfg!(miri) { 19 } else { 67 };
-        let (x, y) = (rng.floats(len), rng.floats(len));
+        let (x, y) = (rng.floats(67), rng.floats(67));
         let mut whole = x.to_vec();
         ops::silu_mul(k, &mut whole, &y).expect("same length");
         for at in 0..=x.len() {
@@ -83,10 +86,12 @@ fn element_wise_operations_in_any_split() {
 }
 
 /// A query head's result does not depend on the heads computed with it.
+/// Not under miri, which varies the last bit of `exp` on purpose.
+#[cfg(not(miri))]
 #[test]
 fn attention_heads_in_any_split() {
     for_each_isa(|k| {
-        let (dim, heads, len) = if cfg!(miri) { (2, 9, 6) } else { (80, 9, 70) };
+        let (dim, heads, len) = (80, 9, 70);
         let layout = KvLayout { ty: KvType::F16, kv_heads: 1, head_dim: dim, capacity: len };
         let mut rng = Rng(13);
         let mut cache = || {
