@@ -30,7 +30,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMS
 
 SMALL = {
     "untied": dict(hidden=64, ffn=96, layers=2, heads=4, kv_heads=2, head_dim=16, theta=640000.0, eps=1e-5, vocab=256,
-                   tied=False, mtp=False, cases=[64, 600, 3000], seed=1),
+                   tied=False, mtp=False, cases=[64, 600, 3000, (100, 16)], seed=1),
     # The head is wider than hidden / heads, as the keys attention.key_length and value_length allow.
     "tied": dict(hidden=64, ffn=64, layers=2, heads=2, kv_heads=1, head_dim=64, theta=10000.0, eps=1e-6, vocab=320,
                  tied=True, mtp=False, cases=[64, 600], seed=4),
@@ -46,6 +46,7 @@ LARGE = {
                  vocab=384, tied=False, mtp=True, cases=[64, 600, 3000], seed=14),
 }
 CONTEXT = 4096
+# A case is a number of random tokens, or (tokens, sliding window).
 # Positions whose logits are kept: all of a short sequence, else some around powers of two and the rest evenly.
 KEPT = 32
 
@@ -96,18 +97,18 @@ def weights(spec):
     return tensors
 
 
-def hugging_face_config(spec):
+def hugging_face_config(spec, window=None):
     return transformers.Qwen2Config(
         vocab_size=spec["vocab"], hidden_size=spec["hidden"], intermediate_size=spec["ffn"],
         num_hidden_layers=spec["layers"], num_attention_heads=spec["heads"], num_key_value_heads=spec["kv_heads"],
         head_dim=spec["head_dim"], max_position_embeddings=CONTEXT, rms_norm_eps=spec["eps"],
         rope_parameters={"rope_type": "default", "rope_theta": spec["theta"]}, tie_word_embeddings=spec["tied"],
-        use_sliding_window=False, attn_implementation="eager", bos_token_id=None, eos_token_id=None)
+        use_sliding_window=window is not None, sliding_window=window, max_window_layers=0, attn_implementation="eager", bos_token_id=None, eos_token_id=None)
 
 
-def reference(spec, tensors):
+def reference(spec, tensors, window=None):
     """tokens -> (logits, MTP logits or None), by transformers in f32."""
-    model = transformers.Qwen2ForCausalLM(hugging_face_config(spec)).eval()
+    model = transformers.Qwen2ForCausalLM(hugging_face_config(spec, window)).eval()
     trunk = {name: tensor for name, tensor in tensors.items() if ".mtp_layers." not in name}
     missing, unexpected = model.load_state_dict(trunk, strict=False)
     assert not unexpected and set(missing) <= ({"lm_head.weight"} if spec["tied"] else set()), (missing, unexpected)
@@ -141,10 +142,10 @@ def reference(spec, tensors):
         logits = model(tokens[None], use_cache=False).logits[0]
         return logits, mtp(tokens) if spec["mtp"] else None
 
-    return model, run
+    return run
 
 
-def exact(spec, tensors):
+def exact(spec, tensors, window=None):
     """tokens -> (logits, MTP logits or None), in float64 throughout."""
     tensors = {name: tensor.double() for name, tensor in tensors.items()}
     head_dim = spec["head_dim"]
@@ -166,6 +167,8 @@ def exact(spec, tensors):
         y = norm(x, prefix + "input_layernorm.weight")
         q, k, v = (linear(y, prefix + f"self_attn.{part}_proj").split(head_dim, -1) for part in "qkv")
         hidden_from = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
+        if window:
+            hidden_from |= hidden_from.logical_not().tril(-window)
         heads = []
         for h, query in enumerate(q):
             group = h // (spec["heads"] // spec["kv_heads"])
@@ -238,9 +241,9 @@ def write_gguf(path, name, spec, tensors):
     out.close()
 
 
-def write_hugging_face(path, spec, tensors, model):
+def write_hugging_face(path, spec, tensors):
     path.mkdir(exist_ok=True)
-    config = model.config.to_dict() | {"dtype": "float32"}
+    config = hugging_face_config(spec).to_dict() | {"dtype": "float32"}
     if spec["mtp"]:
         config |= {"architectures": ["MiMoForCausalLM"], "model_type": "mimo", "num_nextn_predict_layers": 1,
                    "attention_bias": True, "rope_theta": spec["theta"]}
@@ -274,11 +277,9 @@ def main():
     index = {"versions": {"transformers": transformers.__version__, "torch": torch.__version__}, "models": []}
     for name, spec in (LARGE if options.large else SMALL).items():
         tensors = weights(spec)
-        model, by_transformers = reference(spec, tensors)
-        in_double = exact(spec, tensors)
         write_gguf(options.out / f"{name}.gguf", name, spec, tensors)
         if options.large:
-            write_hugging_face(options.out / name, spec, tensors, model)
+            write_hugging_face(options.out / name, spec, tensors)
 
         blob = bytearray()
 
@@ -288,11 +289,12 @@ def main():
             return at
 
         entry = {"name": name, "vocab": spec["vocab"], "mtp": spec["mtp"], "cases": []}
-        for count in spec["cases"]:
+        for wanted in spec["cases"]:
+            count, window = wanted if isinstance(wanted, tuple) else (wanted, None)
             random = torch.Generator().manual_seed(1000 * spec["seed"] + count)
             tokens = torch.randint(spec["vocab"], (count,), generator=random)
-            outputs = zip(["logits", "mtp"], by_transformers(tokens), in_double(tokens))
-            case = {"tokens": store(tokens.numpy(), "<u4"), "count": count}
+            outputs = zip(["logits", "mtp"], reference(spec, tensors, window)(tokens), exact(spec, tensors, window)(tokens))
+            case = {"tokens": store(tokens.numpy(), "<u4"), "count": count, "window": window}
             for what, found, truth in outputs:
                 if truth is None:
                     continue

@@ -1,1 +1,69 @@
-//! Shared pieces of the cross-crate tests: fixture builders, a seeded generator, comparison helpers.
+//! Shared pieces of the cross-crate tests: golden models, GGUF files taken apart, comparison of logits.
+
+mod golden;
+mod parts;
+
+pub use golden::{Case, Golden, Truth};
+pub use parts::{Part, Parts};
+
+use halfbyte::{Isa, KvType, LoadOptions, Model, RuntimeError, Session, SessionOptions};
+use halfbyte_formats::gguf::Gguf;
+
+/// A model of `file` that computes with `threads` threads of `isa`.
+///
+/// # Errors
+/// As [`Model::from_gguf`].
+pub fn model_on(file: &Gguf, threads: usize, isa: Option<Isa>) -> Result<Model, RuntimeError> {
+    let mut options = LoadOptions::default();
+    options.threads = Some(threads);
+    options.isa = isa;
+    Model::from_gguf(file, None, &options)
+}
+
+/// A session with keys and values of `kv`, whose prompts run `batch` tokens at a time.
+///
+/// # Errors
+/// As [`Model::session`].
+pub fn session_on(model: &Model, kv: KvType, batch: usize, context: usize) -> Result<Session, RuntimeError> {
+    let mut options = SessionOptions::default();
+    options.kv = kv;
+    options.batch = batch;
+    options.context = Some(context);
+    model.session(&options)
+}
+
+/// The logits of every one of `tokens`, `(tokens, vocab)`, from an empty session.
+///
+/// # Errors
+/// As [`Model::session`] and [`Session::push_tokens_with`].
+pub fn logits_of(model: &Model, kv: KvType, batch: usize, tokens: &[u32]) -> Result<Vec<f32>, RuntimeError> {
+    let mut session = session_on(model, kv, batch, tokens.len())?;
+    let mut rows = Vec::with_capacity(tokens.len() * model.vocab());
+    session.push_tokens_with(tokens, |index, logits| {
+        assert_eq!(rows.len(), index * logits.len(), "rows come in order");
+        rows.extend_from_slice(logits);
+    })?;
+    Ok(rows)
+}
+
+/// `|found - truth|² / |truth|²`, the normalised mean square error.
+#[must_use]
+pub fn nmse(found: &[f32], truth: &[f32]) -> f64 {
+    assert_eq!(found.len(), truth.len(), "the same number of logits");
+    let square = |value: f64| value * value;
+    let error: f64 = found.iter().zip(truth).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    error / truth.iter().map(|&b| square(f64::from(b))).sum::<f64>()
+}
+
+/// The index of the largest element.
+#[must_use]
+pub fn argmax(logits: &[f32]) -> u32 {
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    best.and_then(|index| u32::try_from(index).ok()).expect("logits")
+}
+
+/// The bits of `values`: for comparisons in which every one counts.
+#[must_use]
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}

@@ -200,7 +200,8 @@ impl Session {
         }
         self.admit(tokens)?;
         let done = self.run_mtp(tokens, &mut each);
-        self.truncate(0);
+        // The tokens were never the session's own; their keys and values go too.
+        self.cache.truncate(0);
         done
     }
 

@@ -1,0 +1,122 @@
+//! The committed models of `scripts/golden_qwen2.py` and what they must compute.
+//!
+//! The files are part of the test binary, so it runs on any device without a file system or network. See the script
+//! for how they were made and what the two truths are.
+
+use halfbyte_formats::gguf::Gguf;
+use serde_json::Value;
+
+const INDEX: &str = include_str!("../tests/golden/index.json");
+const FILES: [(&str, &[u8], &[u8]); 3] = [
+    ("untied", include_bytes!("../tests/golden/untied.gguf"), include_bytes!("../tests/golden/untied.bin")),
+    ("tied", include_bytes!("../tests/golden/tied.gguf"), include_bytes!("../tests/golden/tied.bin")),
+    ("mimo", include_bytes!("../tests/golden/mimo.gguf"), include_bytes!("../tests/golden/mimo.bin")),
+];
+
+/// A model and sequences with known logits.
+pub struct Golden {
+    /// `untied`, `tied` or `mimo`.
+    pub name: &'static str,
+    /// The file, in memory.
+    pub gguf: Gguf,
+    /// Size of the vocabulary.
+    pub vocab: usize,
+    /// Sequences, the shortest first.
+    pub cases: Vec<Case>,
+}
+
+/// A sequence and its logits.
+pub struct Case {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Sliding window, if the truth was computed with one.
+    pub window: Option<usize>,
+    /// Logits of the trunk.
+    pub logits: Truth,
+    /// Logits of the multi-token-prediction layer, if the model has one; its first position is 1.
+    pub mtp: Option<Truth>,
+}
+
+/// Known logits of some positions.
+pub struct Truth {
+    /// The positions, ascending.
+    pub positions: Vec<usize>,
+    /// The most likely token at every position that has logits, not only at those above.
+    pub top1: Vec<u32>,
+    /// (positions, vocab), computed in float64.
+    pub exact: Vec<f32>,
+    /// (positions, vocab), computed by transformers in f32.
+    pub transformers: Vec<f32>,
+}
+
+impl Golden {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        FILES.iter().map(|(name, ..)| Self::named(name)).collect()
+    }
+
+    /// The one called `name`.
+    ///
+    /// # Panics
+    /// If there is none, or the fixtures are damaged.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let &(name, gguf, blob) = FILES.iter().find(|(known, ..)| *known == name).expect("a golden model");
+        let index: Value = serde_json::from_str(INDEX).expect("index.json");
+        let entry = array(&index["models"]).iter().find(|entry| entry["name"] == name).expect("in the index");
+        let vocab = number(&entry["vocab"]);
+        Self {
+            name,
+            gguf: Gguf::from_bytes(gguf.to_vec()).expect("a valid file"),
+            vocab,
+            cases: array(&entry["cases"]).iter().map(|case| Case::read(case, blob, vocab)).collect(),
+        }
+    }
+
+    /// The case with `count` tokens.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn case(&self, count: usize) -> &Case {
+        self.cases.iter().find(|case| case.tokens.len() == count).expect("a case of this length")
+    }
+}
+
+impl Case {
+    fn read(case: &Value, blob: &[u8], vocab: usize) -> Self {
+        let count = number(&case["count"]);
+        let truth = |what: &str, rows: usize| {
+            let truth = case.get(what)?;
+            let positions: Vec<usize> = array(&truth["positions"]).iter().map(number).collect();
+            let logits = |which: &str| words(blob, &truth[which], positions.len() * vocab, f32::from_le_bytes);
+            Some(Truth {
+                top1: words(blob, &truth["top1"], rows, u32::from_le_bytes),
+                exact: logits("exact"),
+                transformers: logits("transformers"),
+                positions,
+            })
+        };
+        Self {
+            tokens: words(blob, &case["tokens"], count, u32::from_le_bytes),
+            window: case["window"].as_u64().map(|window| usize::try_from(window).expect("small")),
+            logits: truth("logits", count).expect("logits"),
+            mtp: truth("mtp", count - 1),
+        }
+    }
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().expect("an array")
+}
+
+fn number(value: &Value) -> usize {
+    value.as_u64().and_then(|number| usize::try_from(number).ok()).expect("a number")
+}
+
+/// `count` words of `blob` from the byte offset `at`.
+fn words<T>(blob: &[u8], at: &Value, count: usize, from: fn([u8; 4]) -> T) -> Vec<T> {
+    let (words, _) = blob[number(at)..][..4 * count].as_chunks();
+    words.iter().map(|&word| from(word)).collect()
+}

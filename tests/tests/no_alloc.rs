@@ -1,0 +1,143 @@
+//! Steady generation allocates nothing: counted by an allocator around the system's, over all threads.
+//!
+//! A phone that allocates per token fragments its heap and wakes its memory manager in the middle of a sentence. One
+//! test alone in this binary, because the count is of the whole process.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use halfbyte::{KvType, Sampling, StopRules};
+use halfbyte_formats::gguf::{Array, Strings, Value};
+use halfbyte_tests::{Golden, Parts, model_on, session_on};
+
+/// Counts calls that may take memory from the system.
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract; counting touches
+// only an atomic.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's `layout`, whose size is not 0 by the contract of this function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this `layout`, because every allocation here does.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as in `dealloc`, and `size` is not 0 by the contract of this function.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const WARM_UP: usize = 8;
+const COUNTED: usize = 100;
+/// A thread that starts allocates once or twice, whenever the system gives it its first moment.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// The character that stands for `byte` in byte-level vocabularies: printable ones for themselves, the other 68 in
+/// order from U+0100.
+fn stand_in(byte: u8) -> char {
+    let printable = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|&other| !printable(other)).count();
+    char::from_u32(0x100 + u32::try_from(before).expect("small")).expect("a character")
+}
+
+/// A vocabulary for `size` tokens: all bytes, then pairs of them, and one special token at the end.
+fn add_vocabulary(parts: &mut Parts, size: usize) {
+    let pairs: Vec<[char; 2]> = (0..size - 257)
+        .map(|n| {
+            [
+                stand_in(b'a' + u8::try_from(n % 26).expect("a letter")),
+                stand_in(b'a' + u8::try_from(n / 26).expect("a letter")),
+            ]
+        })
+        .collect();
+    let bytes = (0..=255).map(|byte| stand_in(byte).to_string());
+    let merged = pairs.iter().map(|pair| pair.iter().collect());
+    let tokens: Strings = bytes.chain(merged).chain(["<|end|>".to_owned()]).collect();
+    assert_eq!(tokens.len(), size);
+    let merges: Strings = pairs.iter().map(|[left, right]| format!("{left} {right}")).collect();
+    let mut types = vec![1_i32; size];
+    types[size - 1] = 3;
+    parts
+        .put("tokenizer.ggml.model", "gpt2")
+        .put("tokenizer.ggml.pre", "qwen2")
+        .put("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)))
+        .put("tokenizer.ggml.token_type", types)
+        .put("tokenizer.ggml.merges", Value::Array(Array::String(merges)))
+        .put("tokenizer.ggml.eos_token_id", u32::try_from(size - 1).expect("small"));
+}
+
+/// Waits until no thread has allocated for a while.
+fn wait_for_threads_to_start() {
+    loop {
+        let before = CALLS.load(Ordering::Relaxed);
+        std::thread::sleep(QUIET);
+        if CALLS.load(Ordering::Relaxed) == before {
+            return;
+        }
+    }
+}
+
+#[test]
+fn generation_allocates_nothing_per_token() {
+    let golden = Golden::named("tied");
+    let mut parts = Parts::of(&golden.gguf);
+    add_vocabulary(&mut parts, golden.vocab);
+    let file = parts.gguf();
+
+    let mut sampled = Sampling::default();
+    (sampled.temperature, sampled.top_k, sampled.top_p, sampled.min_p) = (1.5, 100, 0.98, 0.001);
+    let mut everything = Sampling::default();
+    (everything.top_k, everything.top_p, everything.repeat_penalty) = (0, 1.0, 1.3);
+    for threads in [1, 2] {
+        let model = model_on(&file, threads, None).expect("a valid model");
+        wait_for_threads_to_start();
+        for kv in [KvType::F16, KvType::F32] {
+            for sampling in [Sampling::greedy(), sampled.clone(), everything.clone()] {
+                for strings in [vec![], vec!["\u{1}\u{2}\u{3}\u{4}".to_owned(), "never in it".to_owned()]] {
+                    let mut rules = StopRules::default();
+                    rules.end_of_text = false;
+                    rules.strings = strings;
+                    let mut session = session_on(&model, kv, 64, 256).expect("a session");
+                    session.set_sampling(sampling.clone()).expect("valid");
+                    session.set_stop(rules.clone()).expect("valid");
+                    session.push_text("abbey abacus").expect("it fits");
+                    for _ in 0..WARM_UP {
+                        session.next_token().expect("finite logits").expect("room");
+                    }
+                    let mut text = 0;
+                    let before = CALLS.load(Ordering::Relaxed);
+                    for _ in 0..COUNTED {
+                        session.next_token().expect("finite logits").expect("room");
+                        text += session.text().len();
+                    }
+                    let calls = CALLS.load(Ordering::Relaxed) - before;
+                    assert_eq!(calls, 0, "{threads} threads, {kv:?}, {sampling:?}, {rules:?}");
+                    assert!(text >= COUNTED / 2, "only {text} bytes of text: decoding was not part of this");
+                }
+            }
+        }
+    }
+    // The counter counts: otherwise everything above would pass with no allocator at all.
+    let before = CALLS.load(Ordering::Relaxed);
+    let model = model_on(&file, 1, None).expect("a valid model");
+    assert!(CALLS.load(Ordering::Relaxed) > before);
+    drop(model);
+}
