@@ -35,7 +35,7 @@ impl<'a> Cursor<'a> {
     /// `count`, if that many items of at least `each` bytes are left; reads nothing.
     ///
     /// This is the check that stands before every allocation whose size a file chose.
-    pub(crate) fn expect(&self, what: &'static str, count: u64, each: u64) -> Result<usize, FormatError> {
+    pub(crate) fn room_for(&self, what: &'static str, count: u64, each: u64) -> Result<usize, FormatError> {
         let have = self.rest().len() as u64;
         let need = count.saturating_mul(each);
         let count = usize::try_from(count).ok().filter(|_| need <= have);

@@ -92,7 +92,7 @@ fn numbers<const N: usize, T>(
     count: u64,
     decode: fn([u8; N]) -> T,
 ) -> Result<Vec<T>, FormatError> {
-    cursor.expect("array", count, N as u64)?;
+    cursor.room_for("array", count, N as u64)?;
     let (elements, _) = cursor.take("array", count * N as u64)?.as_chunks::<N>();
     let mut values = reserved(cursor, "array", elements.len())?;
     values.extend(elements.iter().map(|&bytes| decode(bytes)));
@@ -113,7 +113,7 @@ fn bools(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<bool>, FormatError> 
 
 /// Two passes: the first learns the sizes, so that each allocation is made once and is exact.
 fn strings(cursor: &mut Cursor<'_>, count: u64) -> Result<Strings, FormatError> {
-    let len = cursor.expect("array", count, 8)?;
+    let len = cursor.room_for("array", count, 8)?;
     let start = *cursor;
     for _ in 0..count {
         let len = cursor.u64("string length")?;

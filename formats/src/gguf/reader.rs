@@ -175,7 +175,7 @@ fn count(cursor: &mut Cursor<'_>, what: &'static str) -> Result<u64, FormatError
 }
 
 fn metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Metadata, FormatError> {
-    let mut metadata = Metadata::with_capacity(cursor.expect("metadata entries", count, MIN_ENTRY_BYTES)?);
+    let mut metadata = Metadata::with_capacity(cursor.room_for("metadata entries", count, MIN_ENTRY_BYTES)?);
     for _ in 0..count {
         let offset = cursor.offset();
         let key = key(cursor)?;
@@ -203,7 +203,7 @@ fn text(cursor: &mut Cursor<'_>, what: &'static str, len: u64) -> Result<String,
 /// Descriptions and data of all tensors: the data one after the other, each at the next aligned offset, with
 /// nothing after the last but the bytes that fill it up.
 fn tensors(file: &Bytes, cursor: Cursor<'_>, count: u64, alignment: usize) -> Result<Vec<Tensor>, FormatError> {
-    let capacity = cursor.expect("tensor descriptions", count, MIN_TENSOR_BYTES)?;
+    let capacity = cursor.room_for("tensor descriptions", count, MIN_TENSOR_BYTES)?;
     // The data starts where the descriptions end, so they are walked once to find that and once to be kept.
     let mut walk = cursor;
     for _ in 0..count {
