@@ -6,6 +6,7 @@ pub mod alloc;
 pub mod check;
 #[path = "../../formats/tests/support/fixtures.rs"]
 pub mod fixtures;
+pub mod model;
 #[path = "../../formats/tests/support/raw.rs"]
 pub mod raw;
 pub mod structured;
