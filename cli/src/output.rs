@@ -32,8 +32,16 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Refuses `path` (the output, or a second one beside it) if writing there would lose something.
-    pub(crate) fn check(&self, path: &Path) -> anyhow::Result<()> {
+    /// Refuses the output, and a second one at `also`, if writing there would lose something.
+    pub(crate) fn check(&self, also: Option<&Path>) -> anyhow::Result<()> {
+        if also == Some(&self.out) {
+            bail!("{} cannot be two files at once", self.out.display());
+        }
+        self.vacant(&self.out)?;
+        also.map_or(Ok(()), |path| self.vacant(path))
+    }
+
+    fn vacant(&self, path: &Path) -> anyhow::Result<()> {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => bail!("{} is a directory", path.display()),
             Ok(_) if !self.force => bail!("{} is already there (--force replaces it)", path.display()),

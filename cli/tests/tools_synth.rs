@@ -193,6 +193,7 @@ fn misuse_is_refused_and_leaves_nothing_behind() {
     fails(1, &["qwen2-tiny", &folder.path("no/such/folder/out.gguf")], "no/such/folder");
     fails(1, &["qwen2-tiny", folder.to_str().expect("UTF-8")], "is a directory");
     fails(1, &["qwen2-tiny", &out, "--vocab", &folder.path("none.gguf")], "none.gguf");
+    fails(1, &["qwen2-tiny", &out, "--mtp", &out], "two files");
     let no_vocabulary = folder.path("mute.gguf");
     synth(&no_vocabulary, &[]);
     fails(1, &["qwen2-tiny", &out, "--vocab", &no_vocabulary], "no vocabulary");

@@ -41,7 +41,7 @@ pub(crate) struct Args {
 /// Runs `convert`.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let Args { dir, output, mix, mtp } = args;
-    output.check(&output.out)?;
+    output.check(mtp.as_deref())?;
     let checkpoint = Checkpoint::open(&dir).with_context(|| format!("cannot read the model in {}", dir.display()))?;
     let mtp = match mtp {
         Some(path) if !checkpoint.has_mtp() => {
@@ -51,9 +51,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         None if checkpoint.has_mtp() => source::sidecar(&output.out),
         None => None,
     };
-    if let Some(path) = &mtp {
-        output.check(path)?;
-    }
+    output.check(mtp.as_deref())?;
     let start = Instant::now();
     checkpoint.write(&output.out, mix, steps())?;
     output::wrote(&output.out, start)?;

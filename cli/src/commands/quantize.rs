@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if let Source::File(path) = &input {
         output.check_not(path)?;
     }
-    output.check(&output.out)?;
+    output.check(None)?;
     let file = input.gguf()?;
 
     let mut writer = GgufWriter::new();

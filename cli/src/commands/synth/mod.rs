@@ -57,6 +57,7 @@ pub(crate) struct Args {
 /// Runs `synth`.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let Args { preset, output, mix, vocab, mtp, seed } = args;
+    output.check(mtp.as_deref())?;
     let vocabulary = match &vocab {
         Some(source) => {
             let file = source.gguf()?;
@@ -65,53 +66,52 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
         None => Vec::new(),
     };
-    let files = [(Part::Trunk, Some(&output.out), vocabulary), (Part::Mtp, mtp.as_ref(), Vec::new())];
-    let files = files.into_iter().filter_map(|(part, path, vocabulary)| Some((part, path?, vocabulary)));
-    let files: Vec<_> = files.collect();
-    for (_, path, _) in &files {
-        output.check(path)?;
-    }
-    for (part, path, vocabulary) in files {
-        write(preset, part, path, vocabulary, mix, seed)?;
+    let recipe = Recipe { preset, mix, seed };
+    recipe.write(Part::Trunk, &output.out, vocabulary)?;
+    if let Some(path) = &mtp {
+        recipe.write(Part::Mtp, path, Vec::new())?;
     }
     Ok(())
 }
 
-fn write(
-    preset: &Preset,
-    part: Part,
-    path: &Path,
-    vocabulary: Vec<(String, Value)>,
+/// What decides every byte of a file but its vocabulary.
+struct Recipe {
+    preset: &'static Preset,
     mix: Mix,
     seed: u64,
-) -> anyhow::Result<()> {
-    let mut writer = GgufWriter::new();
-    let file_type = mix.file_type().unwrap_or_default();
-    for (key, value) in preset.metadata(part, file_type).into_iter().chain(vocabulary) {
-        writer.put(&key, value)?;
+}
+
+impl Recipe {
+    fn write(&self, part: Part, path: &Path, vocabulary: Vec<(String, Value)>) -> anyhow::Result<()> {
+        let &Self { preset, mix, seed } = self;
+        let mut writer = GgufWriter::new();
+        let file_type = mix.file_type().unwrap_or_default();
+        for (key, value) in preset.metadata(part, file_type).into_iter().chain(vocabulary) {
+            writer.put(&key, value)?;
+        }
+        let ty = |tensor: &Planned| match tensor.init {
+            Init::Matrix => mix.tensor_type(&tensor.name, &tensor.dims, preset.layers(), preset.tied),
+            Init::Bias | Init::Norm => QuantType::F32,
+        };
+        let tensors = preset.tensors(part);
+        let mut total = 0;
+        for tensor in &tensors {
+            writer.declare(&tensor.name, &tensor.dims, ty(tensor))?;
+            total += Rows::new(&tensor.dims, ty(tensor))?.bytes();
+        }
+        let mut file = writer.create(path)?;
+        let mut written = Written::new(total);
+        // Tensors of the second file are numbered on from those of the first, so that no two have the same numbers.
+        let first = if part == Part::Mtp { preset.tensors(Part::Trunk).len() } else { 0 };
+        for (number, tensor) in (first..).zip(&tensors) {
+            let rows = Rows::new(&tensor.dims, ty(tensor))?;
+            let weights = Weights::new(ty(tensor), tensor.init, rows.depth)?;
+            output::write_rows(&mut file, &tensor.name, rows, &mut written, |row, bytes| {
+                weights.fill(&mut Random::new(seed, number, row), bytes)
+            })?;
+        }
+        file.finish()?;
+        written.finish(path)?;
+        Ok(())
     }
-    let ty = |tensor: &Planned| match tensor.init {
-        Init::Matrix => mix.tensor_type(&tensor.name, &tensor.dims, preset.layers(), preset.tied),
-        Init::Bias | Init::Norm => QuantType::F32,
-    };
-    let tensors = preset.tensors(part);
-    let mut total = 0;
-    for tensor in &tensors {
-        writer.declare(&tensor.name, &tensor.dims, ty(tensor))?;
-        total += Rows::new(&tensor.dims, ty(tensor))?.bytes();
-    }
-    let mut file = writer.create(path)?;
-    let mut written = Written::new(total);
-    // Tensors of the second file are numbered on from those of the first, so that no two have the same numbers.
-    let first = if part == Part::Mtp { preset.tensors(Part::Trunk).len() } else { 0 };
-    for (number, tensor) in (first..).zip(&tensors) {
-        let rows = Rows::new(&tensor.dims, ty(tensor))?;
-        let weights = Weights::new(ty(tensor), tensor.init, rows.depth)?;
-        output::write_rows(&mut file, &tensor.name, rows, &mut written, |row, bytes| {
-            weights.fill(&mut Random::new(seed, number, row), bytes)
-        })?;
-    }
-    file.finish()?;
-    written.finish(path)?;
-    Ok(())
 }
