@@ -1,8 +1,6 @@
 //! The one error type of this crate: each variant says what is wrong and carries the offset, the limit and the value.
 //!
 //! The file is over 400 lines because every field has its line of documentation; there is next to no code in it.
-//!
-//! One enum for the whole crate, so this file is longer than others: it holds nothing but variants and their words.
 
 use std::{fmt, io, path::PathBuf};
 
