@@ -12,8 +12,8 @@ ones always, control tokens under `--parse`.
 
 import argparse
 import base64
-import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -165,6 +165,65 @@ def from_ranks(options):
     return 0
 
 
+def cut_byte_level(pairs, count):
+    """The first `count` tokens, the merges among them, and the special tokens at new ids."""
+    tokens, types = pairs["tokenizer.ggml.tokens"], pairs["tokenizer.ggml.token_type"]
+    kept = tokens[:count]
+    known = set(kept)
+    merges = []
+    for merge in pairs["tokenizer.ggml.merges"]:
+        at = merge.index(" ", 1)
+        left, right = merge[:at], merge[at + 1 :]
+        if left in known and right in known and left + right in known:
+            merges.append(merge)
+    special = [token for token, kind in zip(tokens, types) if kind == CONTROL][:12]
+    return kept, [NORMAL] * count, special, {"tokenizer.ggml.merges": merges}
+
+
+def cut_sentence_piece(pairs, count):
+    """Unknown and byte tokens, the best `count` tokens and every single character, and the special tokens at new ids."""
+    tokens, types, scores = (pairs["tokenizer.ggml." + key] for key in ("tokens", "token_type", "scores"))
+    normal = [n for n, kind in enumerate(types) if kind == NORMAL]
+    chosen = set(normal[:count]) | {n for n in normal if len(tokens[n]) == 1}
+    special = [n for n, kind in enumerate(types) if kind == CONTROL and n > 2]
+    numbers = [n for n in range(len(tokens)) if n in chosen or types[n] == BYTE or n <= 2]
+    kept = [tokens[n] for n in numbers]
+    kept_scores = [scores[n] for n in numbers] + [0.0] * (len(special) + 4)
+    return kept, [types[n] for n in numbers], [tokens[n] for n in special], {"tokenizer.ggml.scores": kept_scores}
+
+
+def cut(options):
+    pairs = gguf.read(options.vocabulary)
+    sentence_piece = pairs["tokenizer.ggml.model"] == "llama"
+    kept, types, special, more = (cut_sentence_piece if sentence_piece else cut_byte_level)(pairs, options.tokens)
+    kept, types = kept + special, types + [CONTROL] * len(special)
+    # A token that is always matched, and rows that never are, typed as different converters do.
+    kept.append("<tool>")
+    types.append(USER_DEFINED)
+    for kind in (UNUSED, USER_DEFINED, UNKNOWN):
+        kept.append(f"[PAD{len(kept)}]")
+        types.append(kind)
+    head = {key: pairs[key] for key in ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre")}
+    small = head | {"tokenizer.ggml.tokens": kept, "tokenizer.ggml.token_type": types} | more
+    gguf.write(options.output + ".gguf", small)
+
+    texts = Texts(options.seed)
+    names = special + ["<tool>", kept[-1], "</s>", "<unk>"]
+    plain = ["", " ", "  ", "\n", "Hello, world!", " Hello", "ſ'ſabc 'ſ"] + [texts.text()[:80] for _ in range(150)]
+    marked = [texts.piece()[:20] + texts.random.choice(names) + texts.piece()[:20] + texts.random.choice(names) for _ in range(60)]
+    # Everything that is not plainly visible is escaped, a space at the end of the line, too.
+    shown = lambda c: c if c.isprintable() and c != "\\" else f"\\u{{{ord(c):x}}}"
+    escape = lambda text: re.sub(" $", r"\\u{20}", "".join(map(shown, text)))
+    with open(options.output + ".golden", "w", encoding="utf-8", newline="\n") as golden:
+        for mode, cases in (("text", plain + marked), ("parse", marked)):
+            reference = hugging_face(small, mode == "parse")
+            for case in cases:
+                ids = reference.encode(case, add_special_tokens=False).ids
+                golden.write(f"{mode}\t{' '.join(map(str, ids))}\t{escape(case)}\n")
+    print(f"{options.output}: {len(kept)} tokens, {os.path.getsize(options.output + '.gguf')} bytes, {len(plain) + 2 * len(marked)} cases")
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -180,6 +239,12 @@ def main():
     command.add_argument("--show", type=int, default=5)
     command.add_argument("--parse", action="store_true")
     command.set_defaults(run=compare)
+    command = commands.add_parser("cut")
+    command.add_argument("vocabulary")
+    command.add_argument("output")
+    command.add_argument("--tokens", type=int, default=3000)
+    command.add_argument("--seed", type=int, default=1)
+    command.set_defaults(run=cut)
     options = parser.parse_args()
     sys.exit(options.run(options))
 

@@ -205,3 +205,83 @@ fn contraction(text: &str) -> Option<usize> {
 fn tail(text: &str, at: usize) -> &str {
     text.get(at..).unwrap_or("")
 }
+
+#[cfg(test)]
+mod tests {
+    use fancy_regex::Regex;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const CL100K: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const O200K: &str = concat!(
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+        r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    );
+
+    /// Few characters, so that every order of classes comes up.
+    fn texts() -> impl Strategy<Value = String> {
+        let one_of_each = prop::sample::select(vec![
+            'a', 'z', 'A', 'É', 'é', 'ǅ', 'ʰ', 'ª', '語', '\u{301}', '\u{93e}', '1', '½', '\'', 's', 'S', 'ſ', 'r',
+            'E', 'l', 'L', 't', 'v', 'm', ' ', ' ', '\t', '\n', '\r', '\u{a0}', '\u{85}', '/', '.', '_', '🦙',
+            '\u{200d}',
+        ]);
+        let any = prop_oneof![9 => one_of_each, 1 => any::<char>()];
+        prop::collection::vec(any, 0..24).prop_map(String::from_iter)
+    }
+
+    #[test]
+    fn pieces_are_the_matches_of_the_expression() {
+        let rules = [(Pattern::Qwen2, QWEN2), (Pattern::Cl100k, CL100K), (Pattern::O200k, O200K)]
+            .map(|(pattern, expression)| (Splitter::new(pattern), Regex::new(expression).unwrap()));
+        proptest!(ProptestConfig::with_cases(10_000), |(text in texts())| {
+            for (splitter, expression) in &rules {
+                let expected: Vec<&str> = expression.find_iter(&text).map(|found| found.unwrap().as_str()).collect();
+                let found: Vec<&str> = splitter.pieces(&text).collect();
+                prop_assert_eq!(&found, &expected, "{:?}", splitter.pattern);
+                prop_assert_eq!(found.concat(), text.as_str());
+            }
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn words_joined_are_the_text(text in "[a ▁é]{0,12}", apart: bool) {
+            let found: Vec<&str> = words(&text, apart).collect();
+            prop_assert_eq!(found.concat(), text.as_str());
+            prop_assert!(found.iter().all(|word| !word.is_empty()));
+            prop_assert!(apart || found.len() <= 1);
+        }
+    }
+
+    #[test]
+    fn splits_worth_knowing() {
+        let cases: [(Pattern, &str, &[&str]); 10] = [
+            (Pattern::Qwen2, "I'll pay 1234", &["I", "'ll", " pay", " ", "1", "2", "3", "4"]),
+            (Pattern::Cl100k, "I'LL pay 1234", &["I", "'LL", " pay", " ", "123", "4"]),
+            (Pattern::Cl100k, "a   b", &["a", "  ", " b"]),
+            (Pattern::Cl100k, "a \n\n  b ", &["a", " \n\n", " ", " b", " "]),
+            (Pattern::Cl100k, "x\u{301}y", &["x", "\u{301}y"]),
+            (Pattern::O200k, "x\u{301}y", &["x\u{301}y"]),
+            (Pattern::O200k, "camelCaseHTTPServer", &["camel", "Case", "HTTPServer"]),
+            (Pattern::O200k, "DON'T stop'saying", &["DON'T", " stop's", "aying"]),
+            (Pattern::O200k, "ÉCOLEÉté", &["ÉCOLEÉté"]),
+            (Pattern::O200k, "//\n/a", &["//\n/", "a"]),
+        ];
+        for (pattern, text, expected) in cases {
+            let found: Vec<&str> = Splitter::new(pattern).pieces(text).collect();
+            assert_eq!(found, expected, "{pattern:?}");
+        }
+    }
+
+    #[test]
+    fn words_end_where_spaces_begin() {
+        let cases: [(&str, &[&str]); 4] =
+            [("a b", &["a", " b"]), ("  a  b ", &["  a", "  b", " "]), ("a▁b", &["a", "▁b"]), ("", &[])];
+        for (text, expected) in cases {
+            assert_eq!(words(text, true).collect::<Vec<_>>(), expected);
+        }
+    }
+}
