@@ -1,6 +1,6 @@
 //! Writes the starting corpus of `gguf_parse`: the good file and the whole table of bad inputs.
 //!
-//! `cargo run --manifest-path fuzz/Cargo.toml --bin seeds`, in the root of the repository.
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`, in the root of the repository.
 
 use std::{fs, io, path::Path};
 
