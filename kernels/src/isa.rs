@@ -91,3 +91,19 @@ impl Kernels {
         self.table
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::Isa;
+
+    /// A tier wired to another one's table would pass every other test.
+    #[test]
+    fn each_tier_has_its_own_table() {
+        let tiers = Isa::available();
+        for (i, tier) in tiers.iter().enumerate() {
+            assert!(tiers.iter().skip(i + 1).all(|other| !ptr::eq(tier.table(), other.table())), "{tier:?}");
+        }
+    }
+}
