@@ -333,6 +333,14 @@ fn merge_with_an_unknown_part() {
 }
 
 #[test]
+fn merge_into_a_control_token() {
+    let mut draft = Draft::byte_level();
+    draft.push("ho", CONTROL);
+    draft.merges.push("h o".to_owned());
+    assert_eq!(draft.refused(), "merge 3 needs \"ho\", which is not a normal token");
+}
+
+#[test]
 fn cyclic_and_repeated_merges_are_harmless() {
     // Merging only ever shortens a text, so what looks like a circle in the list ends.
     let mut draft = Draft::byte_level();

@@ -109,8 +109,8 @@ pub enum TokenizerError {
         /// Its text.
         text: String,
     },
-    /// A merge names, or makes, a text that is not a token.
-    #[error("merge {index} needs {part:?}, which is not a token")]
+    /// A merge names, or makes, a text that is not a normal token.
+    #[error("merge {index} needs {part:?}, which is not a normal token")]
     UnknownMergePart {
         /// Its rank.
         index: usize,

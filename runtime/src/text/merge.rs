@@ -50,7 +50,8 @@ impl Merges {
     /// From the list of a byte-level vocabulary: `left right`, best first, cut at the first space after the first byte.
     ///
     /// # Errors
-    /// [`TokenizerError`] if a merge has no such space, or one of its parts or its result is not a token.
+    /// [`TokenizerError`] if a merge has no such space, or one of its parts or its result is not a normal
+    /// token.
     pub(super) fn listed<'t>(
         vocabulary: &Vocabulary,
         merges: impl ExactSizeIterator<Item = &'t str>,
@@ -70,14 +71,15 @@ impl Merges {
             let middle = bytes.len();
             Writing::ByteLevel.bytes_into(right, &mut bytes);
             let (left_bytes, right_bytes) = bytes.split_at_checked(middle).unwrap_or((&[], &[]));
-            let id = |bytes: &[u8], part: &dyn Fn() -> String| {
-                let found = vocabulary.find(bytes).or_else(|| vocabulary.find_literal(&part()));
-                found.ok_or_else(|| TokenizerError::UnknownMergePart { index: rank, part: part() })
+            // Only normal tokens: text may not become a control token, however it is merged.
+            let id = |bytes: &[u8], part: &[&str]| {
+                let missing = || TokenizerError::UnknownMergePart { index: rank, part: part.concat() };
+                vocabulary.find(bytes).ok_or_else(missing)
             };
-            let left_id = id(left_bytes, &|| left.to_owned())?;
-            let right_id = id(right_bytes, &|| right.to_owned())?;
+            let left_id = id(left_bytes, &[left])?;
+            let right_id = id(right_bytes, &[right])?;
             let guess = [last, last + 1].into_iter().find(|&id| vocabulary.is_text(id, &bytes));
-            last = guess.map_or_else(|| id(&bytes, &|| [left, right].concat()), Ok)?;
+            last = guess.map_or_else(|| id(&bytes, &[left, right]), Ok)?;
             let limit = u32::MAX as usize;
             let rank =
                 u32::try_from(rank).map_err(|_| TokenizerError::TooLarge { what: "merges", found: rank, limit })?;
