@@ -106,17 +106,22 @@ fn sampling_with_nonsense() {
     let prompt = &golden.case(64).tokens[..20];
     let expected = go_on(&mut session(&model), prompt);
     let nan = f32::NAN;
-    let cases: [(&str, fn(&mut Sampling, f32), &[f32]); 4] = [
-        ("temperature", |s, value| s.temperature = value, &[nan, -0.5, f32::INFINITY, f32::NEG_INFINITY, 1e30]),
-        ("top_p", |s, value| s.top_p = value, &[nan, 0.0, -1.0, 1.5, f32::INFINITY]),
-        ("min_p", |s, value| s.min_p = value, &[nan, -0.1, 1.5, f32::INFINITY]),
-        ("repeat_penalty", |s, value| s.repeat_penalty = value, &[nan, 0.0, -1.0, f32::INFINITY]),
-    ];
     let mut session = session(&model);
-    for (option, set, values) in cases {
-        for &value in values {
+    for (option, values) in [
+        ("temperature", [nan, -0.5, f32::INFINITY, f32::NEG_INFINITY, 1e30]),
+        ("top_p", [nan, 0.0, -1.0, 1.5, f32::INFINITY]),
+        ("min_p", [nan, -0.1, 1.5, f32::INFINITY, f32::NEG_INFINITY]),
+        ("repeat_penalty", [nan, 0.0, -1.0, f32::INFINITY, 1e30]),
+    ] {
+        for value in values {
             let mut sampling = Sampling::default();
-            set(&mut sampling, value);
+            let field = match option {
+                "temperature" => &mut sampling.temperature,
+                "top_p" => &mut sampling.top_p,
+                "min_p" => &mut sampling.min_p,
+                _ => &mut sampling.repeat_penalty,
+            };
+            *field = value;
             invalid_option(session.set_sampling(sampling), option);
         }
     }
