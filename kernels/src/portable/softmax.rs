@@ -12,7 +12,7 @@ pub(super) fn softmax(x: &mut [f32]) {
 }
 
 /// Replaces each element by `exp(x - max)`; returns their sum.
-pub(super) fn exp_sum(x: &mut [f32], max: f32) -> f64 {
+fn exp_sum(x: &mut [f32], max: f32) -> f64 {
     let mut sums = [0.0; 8];
     let mut add = |x: &[f32]| {
         for (sum, &x) in sums.iter_mut().zip(x) {

@@ -27,36 +27,18 @@ const HEADS: usize = 8;
 const DIMS: usize = 256;
 
 /// See [`ops::attention_gqa`](crate::ops::attention_gqa).
-pub(crate) fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]) {
-    attention_by(a, kv_head, q, out, exp_sum);
-}
-
-/// Attention with a tier's own exponential; see [`softmax_by`](super::softmax::softmax_by).
-#[inline(always)]
-pub(crate) fn attention_by(
-    a: &AttentionGqa<'_>,
-    kv_head: usize,
-    q: &[f32],
-    out: &mut [f32],
-    exp_sum: impl Fn(&mut [f32], f32) -> f64 + Copy,
-) {
+pub(super) fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]) {
     let heads = HEADS * a.layout.head_dim;
     for (q, out) in q.chunks(heads).zip(out.chunks_mut(heads)) {
         match a.layout.ty {
-            KvType::F32 => heads_of::<F32>(a, kv_head, q, out, exp_sum),
-            KvType::F16 => heads_of::<Half>(a, kv_head, q, out, exp_sum),
+            KvType::F32 => heads_of::<F32>(a, kv_head, q, out),
+            KvType::F16 => heads_of::<Half>(a, kv_head, q, out),
         }
     }
 }
 
 /// At most [`HEADS`] query heads over a cache of `E`.
-fn heads_of<E: BlockFormat>(
-    a: &AttentionGqa<'_>,
-    kv_head: usize,
-    q: &[f32],
-    out: &mut [f32],
-    exp_sum: impl Fn(&mut [f32], f32) -> f64,
-) {
+fn heads_of<E: BlockFormat>(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]) {
     let dim = a.layout.head_dim;
     let cell = dim * E::BYTES;
     let head = kv_head * a.layout.capacity;

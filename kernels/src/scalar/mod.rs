@@ -2,16 +2,17 @@
 //!
 //! Its table is complete; every other tier starts from it and is tested against it. Loops are written over fixed-size
 //! arrays so that the compiler turns them into vector code, and sum in a fixed order, so that a result never depends on
-//! how work was split. Multiplications and additions stay separate: Rust does not contract them, so all targets agree.
+//! how work was split. Multiplications and additions stay separate: Rust does not contract them, so all targets
+//! agree but for the last bit of `exp`, which is the platform's.
 
-pub(crate) mod act;
-pub(crate) mod attention;
+mod act;
+mod attention;
 mod dot;
 mod half;
-pub(crate) mod kv;
-pub(crate) mod matmul;
-pub(crate) mod norm;
-pub(crate) mod rope;
+mod kv;
+mod matmul;
+mod norm;
+mod rope;
 pub(crate) mod softmax;
 
 use halfbyte_formats::quant::{BF16, F32, IQ4_NL, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};

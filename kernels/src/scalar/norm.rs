@@ -1,7 +1,7 @@
 //! RMSNorm. The mean of squares is a sum of `f64`: it scales a whole token, so its error would not average out.
 
 /// See [`ops::rms_norm`](crate::ops::rms_norm).
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let len = weight.len();
     for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
         let mean = sum_of_squares(x) / len as f64;
