@@ -43,8 +43,8 @@ LARGE = {
                    vocab=384, tied=False, mtp=False, cases=[64, 600, 3000], seed=11),
     "tied": dict(hidden=256, ffn=512, layers=4, heads=4, kv_heads=1, head_dim=64, theta=640000.0, eps=1e-5,
                  vocab=384, tied=True, mtp=False, cases=[64, 600, 3000], seed=12),
-    "mimo": dict(hidden=256, ffn=512, layers=4, heads=8, kv_heads=2, head_dim=32, theta=640000.0, eps=1e-5,
-                 vocab=384, tied=False, mtp=True, cases=[64, 600, 3000], seed=15),
+    "mimo": dict(hidden=256, ffn=512, layers=4, heads=4, kv_heads=2, head_dim=128, theta=640000.0, eps=1e-5,
+                 vocab=384, tied=False, mtp=True, cases=[64, 600, 3000], seed=16),
 }
 CONTEXT = 4096
 # A case is a number of random tokens, or (tokens, sliding window).
