@@ -59,6 +59,7 @@ pub struct Session {
     finish: Option<Finish>,
     /// Tokens chosen in this generation.
     generated: usize,
+    /// Generated text always continues what was pushed.
     decoder: Option<Decoder>,
     /// Decoded text of the last token, before stop rules.
     piece: String,
@@ -95,7 +96,7 @@ impl Session {
             stop: StopBuffer::default(),
             finish: None,
             generated: 0,
-            decoder: model.tokenizer().map(|tokenizer| tokenizer.decoder()),
+            decoder: model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text()),
             piece: String::with_capacity(256),
             text: String::with_capacity(256),
             cancel: CancelToken::default(),
@@ -250,7 +251,7 @@ impl Session {
         self.pending = false;
         self.finish = None;
         self.generated = 0;
-        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder());
+        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text());
         self.stats = Stats {
             load: self.stats.load,
             seed: self.stats.seed,
@@ -336,7 +337,7 @@ impl Session {
         }
         self.finish = None;
         self.generated = 0;
-        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder());
+        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text());
         self.stop.clear();
     }
 
