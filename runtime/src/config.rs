@@ -8,8 +8,8 @@ use halfbyte_formats::gguf::Metadata;
 
 use crate::RuntimeError;
 
-/// Largest of any count here; no model comes near, and products of two stay far below overflow.
-const MAX_COUNT: usize = 1 << 24;
+/// Largest of any count here, and of the vocabulary; no model comes near, and products of two are checked where used.
+pub(crate) const MAX_COUNT: usize = 1 << 24;
 /// Largest context: positions are exact in `f32` up to 2^24.
 const MAX_CONTEXT: usize = 1 << 24;
 /// Most layers; bounds what a hostile header can make the loader look for.
@@ -108,6 +108,30 @@ impl ModelConfig {
             rms_eps,
             window: (1..context).contains(&window).then_some(window),
         })
+    }
+
+    /// The first key (without its prefix) in which a graph of `other` would differ from one of these, with both values.
+    pub(crate) fn difference(&self, other: &Self) -> Option<(&'static str, [String; 2])> {
+        let mut pairs = self.keys().into_iter().zip(other.keys());
+        pairs.find_map(|((key, ours), (_, theirs))| (ours != theirs).then_some((key, [ours, theirs])))
+    }
+
+    /// All that a graph depends on; floats print so that equal text means equal numbers.
+    fn keys(&self) -> [(&'static str, String); 12] {
+        [
+            ("nextn_predict_layers", self.mtp_layers.to_string()),
+            ("block_count", (self.layers + self.mtp_layers).to_string()),
+            ("context_length", self.context.to_string()),
+            ("embedding_length", self.hidden.to_string()),
+            ("feed_forward_length", self.ffn.to_string()),
+            ("attention.head_count", self.heads.to_string()),
+            ("attention.head_count_kv", self.kv_heads.to_string()),
+            ("attention.key_length", self.head_dim.to_string()),
+            ("attention.sliding_window", self.window.unwrap_or(0).to_string()),
+            ("attention.layer_norm_rms_epsilon", self.rms_eps.to_string()),
+            ("rope.dimension_count", self.rope_dim.to_string()),
+            ("rope.freq_base", self.rope_base.to_string()),
+        ]
     }
 
     /// Rows of the query projection.

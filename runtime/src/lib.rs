@@ -27,6 +27,7 @@ mod exec;
 mod generate;
 mod kv;
 mod layers;
+mod memory;
 mod model;
 mod models;
 mod session;
@@ -38,8 +39,23 @@ pub use cancel::CancelToken;
 pub use config::ModelConfig;
 pub use error::RuntimeError;
 pub use generate::{DEFAULT_SEED, Finish, Sampling, StopRules};
-pub use halfbyte_formats::gguf::{Gguf, Load};
-pub use halfbyte_kernels::{Isa, KvType};
+pub use halfbyte_formats::{
+    FormatError, QuantType,
+    gguf::{Gguf, Load, Metadata},
+};
+pub use halfbyte_kernels::{Isa, KernelError, KvType};
 pub use model::{LoadOptions, Model};
 pub use session::{Session, SessionOptions};
 pub use stats::Stats;
+
+/// What is promised above, checked by the compiler; `'static` says that there is no lifetime in these types.
+const _: () = {
+    const fn is_shared<T: Clone + Send + Sync + 'static>() {}
+    const fn moves<T: Send + 'static>() {}
+    is_shared::<Model>();
+    is_shared::<text::Tokenizer>();
+    is_shared::<CancelToken>();
+    moves::<Session>();
+    moves::<text::Decoder>();
+    moves::<RuntimeError>();
+};

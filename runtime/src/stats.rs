@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-/// Counts and times of a session since its last push.
+/// Counts and times of a prompt and of what was generated from it.
+///
+/// A prompt may be pushed in parts: pushes with no token generated between them are one prompt. What the application
+/// does between calls is not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Time the model took to load.
     pub load: Duration,
-    /// Tokens of the last push.
+    /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Time they took.
+    /// Time they took, the last token generated before included if it had not been run yet.
     pub prompt: Duration,
-    /// From the beginning of the push to the first token.
+    /// Time until the first token was there: the prompt, and choosing it.
     pub first_token: Option<Duration>,
     /// Tokens generated since.
     pub tokens: usize,
-    /// Time of the forward passes and choices after the first token.
+    /// Time that those after the first one took: running the token before, and choosing.
     pub decode: Duration,
     /// Seed of the sampler.
     pub seed: u64,

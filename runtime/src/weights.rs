@@ -7,7 +7,7 @@ use halfbyte_formats::{
     gguf::{Gguf, Tensor},
     quant,
 };
-use halfbyte_kernels::{Kernels, PackedMatrix};
+use halfbyte_kernels::{KernelError, Kernels, PackedMatrix};
 
 use crate::RuntimeError;
 
@@ -129,10 +129,13 @@ impl<'a> Weights<'a> {
         depth: usize,
         data: Bytes,
     ) -> Result<PackedMatrix, RuntimeError> {
-        self.kernels.pack(tensor.ty, rows, depth, data).map_err(|_| RuntimeError::TensorType {
-            name: name.to_owned(),
-            expected: "a format this machine has a kernel for",
-            found: tensor.ty,
+        self.kernels.pack(tensor.ty, rows, depth, data).map_err(|error| match error {
+            KernelError::UnsupportedType { ty } => RuntimeError::TensorType {
+                name: name.to_owned(),
+                expected: "a format this machine has a kernel for",
+                found: ty,
+            },
+            other => other.into(),
         })
     }
 

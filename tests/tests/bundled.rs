@@ -74,6 +74,43 @@ fn greedy_tokens_are_those_of_the_training_code() {
 }
 
 #[test]
+fn text_held_back_for_a_stop_string_is_shown_or_forgotten() {
+    let model = open("tiny-mimo-q4_0");
+    let session = || {
+        let mut session = session_on(&model, KvType::F16, 64, 256).expect("a session");
+        session.set_sampling(Sampling::greedy()).expect("valid");
+        session.push_text("Once upon a time").expect("it fits");
+        session
+    };
+    let mut free = session();
+    let first = free.next().expect("a piece").expect("finite logits");
+    let id = free.tokens()[free.tokens().len() - 1];
+    let mut rules = StopRules::default();
+    rules.max_tokens = Some(8);
+    rules.strings = vec![format!("{first}\u{1}")];
+
+    let mut held = session();
+    held.set_stop(rules.clone()).expect("valid");
+    assert_eq!(held.next_token().expect("finite logits"), Some(id));
+    assert_eq!(held.text(), "", "a stop string may have begun");
+    held.set_stop(StopRules::default()).expect("valid");
+    let second = free.next().expect("a piece").expect("finite logits");
+    assert_eq!(held.next().expect("a piece").expect("finite logits"), format!("{first}{second}"));
+
+    let mut held = session();
+    held.set_stop(rules.clone()).expect("valid");
+    held.next_token().expect("finite logits");
+    held.push_text(" the king").expect("it fits");
+    let mut fresh = session();
+    fresh.set_stop(rules).expect("valid");
+    fresh.push_tokens(&[id]).expect("it fits");
+    fresh.push_text(" the king").expect("it fits");
+    let text =
+        |session: &mut halfbyte::Session| -> String { session.map(|piece| piece.expect("finite logits")).collect() };
+    assert_eq!(text(&mut held), text(&mut fresh), "another generation starts with nothing held back");
+}
+
+#[test]
 fn the_embedded_files_are_small_and_share_the_vocabulary() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/models");
     let files = ["tiny-mimo-q4_0.gguf", "mtp-tiny-mimo-q4_0.gguf"];

@@ -363,6 +363,62 @@ fn a_refused_push_in_the_middle_of_a_generation_changes_nothing() {
     assert_eq!(found, expected);
 }
 
+// Progress and statistics.
+
+#[test]
+fn a_prompt_in_parts_is_one_prompt() {
+    let (golden, model) = model();
+    let tokens = &golden.case(64).tokens;
+    let mut session = session(&model);
+    for part in [&tokens[..5], &tokens[5..6], &[], &tokens[6..20]] {
+        session.push_tokens(part).expect("it fits");
+    }
+    let stats = session.stats();
+    assert_eq!((stats.prompt_tokens, stats.tokens, stats.first_token), (20, 0, None));
+    for count in 1..=3 {
+        session.next_token().expect("finite logits").expect("room");
+        assert_eq!((session.stats().prompt_tokens, session.stats().tokens), (20, count));
+    }
+    let stats = session.stats();
+    assert!(stats.first_token.is_some_and(|first| first >= stats.prompt) && !stats.decode.is_zero());
+    assert!(session.push_tokens(&[u32::MAX]).is_err());
+    assert_eq!(session.stats(), stats, "a refused push changes nothing");
+    session.push_tokens(&tokens[20..23]).expect("it fits");
+    assert_eq!((session.stats().prompt_tokens, session.stats().tokens), (3, 0));
+    session.truncate(4);
+    assert_eq!((session.stats().prompt_tokens, session.stats().load), (0, model.load_time()));
+}
+
+#[test]
+fn progress_is_told_after_each_batch_of_a_long_prompt() {
+    let (golden, model) = model();
+    let mut session = session(&model);
+    let (tell, told) = std::sync::mpsc::channel();
+    session.on_progress(move |done, total| tell.send((done, total)).expect("somebody listens"));
+    let tokens = &golden.case(64).tokens;
+    session.push_tokens(&tokens[..8]).expect("it fits");
+    session.next_token().expect("finite logits").expect("room");
+    session.next_token().expect("finite logits").expect("room");
+    assert!(told.try_iter().next().is_none(), "nothing takes long");
+    session.truncate(8);
+    session.logits().expect("logits");
+    session.push_tokens(&tokens[8..28]).expect("it fits");
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [(8, 20), (16, 20), (20, 20)]);
+}
+
+#[test]
+fn the_logits_of_every_row_leave_those_of_the_last_one() {
+    let (golden, model) = model();
+    let tokens = &golden.case(64).tokens;
+    // Batches and groups of rows that end anywhere.
+    for (batch, count) in [(1, 3), (5, 5), (8, 17), (20, 19), (64, 33), (64, 64)] {
+        let mut session = session_on(&model, KvType::F16, batch, CONTEXT).expect("a session");
+        let mut last = Vec::new();
+        session.push_tokens_with(&tokens[..count], |_, row| last = bits(row)).expect("it fits");
+        assert_eq!(bits(session.logits().expect("logits")), last, "{count} tokens in batches of {batch}");
+    }
+}
+
 // Cancelling.
 
 #[test]

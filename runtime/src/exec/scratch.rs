@@ -2,7 +2,7 @@
 //!
 //! Shapes are for up to `batch` tokens at a time; a pass over fewer uses the front of each buffer.
 
-use crate::{RuntimeError, config::ModelConfig};
+use crate::{RuntimeError, config::ModelConfig, memory::with_room};
 
 /// Rows of logits computed at a time when a caller wants those of every position.
 pub(crate) const LOGIT_ROWS: usize = 8;
@@ -43,8 +43,7 @@ pub(crate) struct Scratch {
 
 fn zeros(what: &'static str, shape: [usize; 2]) -> Result<Vec<f32>, RuntimeError> {
     let len = shape[0].saturating_mul(shape[1]);
-    let mut out = Vec::new();
-    out.try_reserve_exact(len).map_err(|_| RuntimeError::OutOfMemory { what, bytes: len.saturating_mul(4) })?;
+    let mut out = with_room(what, len)?;
     out.resize(len, 0.0);
     Ok(out)
 }

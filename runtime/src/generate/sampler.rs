@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use halfbyte_kernels::ops;
 
-use crate::RuntimeError;
+use crate::{RuntimeError, memory::with_room};
 
 /// Seed used when none is given, so that a first run can be repeated.
 pub const DEFAULT_SEED: u64 = 42;
@@ -83,7 +83,7 @@ impl Sampler {
     pub(crate) fn new(options: Sampling, vocab: usize) -> Result<Self, RuntimeError> {
         options.check()?;
         let random = SplitMix64(options.seed);
-        Ok(Self { options, random, candidates: Vec::with_capacity(vocab), logits: Vec::with_capacity(vocab) })
+        Ok(Self { options, random, candidates: with_room("candidates", vocab)?, logits: with_room("logits", vocab)? })
     }
 
     pub(crate) fn seed(&self) -> u64 {

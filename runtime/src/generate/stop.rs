@@ -59,7 +59,8 @@ pub(crate) struct StopBuffer {
 }
 
 impl StopBuffer {
-    pub(crate) fn new(strings: &[String]) -> Result<Self, RuntimeError> {
+    /// A buffer for other stop strings; what is held is still held, and looked at with the text that follows.
+    pub(crate) fn with_strings(&self, strings: &[String]) -> Result<Self, RuntimeError> {
         let invalid =
             |found: String, expected: String| RuntimeError::InvalidOption { option: "stop strings", found, expected };
         if strings.len() > MAX_STOP_STRINGS {
@@ -70,15 +71,13 @@ impl StopBuffer {
         }
         let longest = strings.iter().map(String::len).max().unwrap_or(0);
         // Room for the longest stop string and a token, so that steady generation does not allocate.
-        Ok(Self { strings: strings.to_vec(), held: String::with_capacity(longest + 256) })
+        let mut held = String::with_capacity(longest + 256);
+        held.push_str(&self.held);
+        Ok(Self { strings: strings.to_vec(), held })
     }
 
     /// Adds `text`; moves what may be shown to the end of `out`. True if a stop string is complete.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) -> bool {
-        if self.strings.is_empty() {
-            out.push_str(text);
-            return false;
-        }
         self.held.push_str(text);
         if let Some(at) = self.strings.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
             out.push_str(&self.held[..at]);
@@ -114,7 +113,7 @@ mod tests {
 
     fn run(stops: &[&str], pieces: &[&str]) -> (Vec<String>, bool, String) {
         let stops: Vec<String> = stops.iter().map(|s| (*s).to_owned()).collect();
-        let mut buffer = StopBuffer::new(&stops).expect("valid");
+        let mut buffer = StopBuffer::default().with_strings(&stops).expect("valid");
         let mut shown = Vec::new();
         for piece in pieces {
             let mut out = String::new();
@@ -151,8 +150,19 @@ mod tests {
 
     #[test]
     fn empty_and_huge_rules_are_refused() {
-        assert!(StopBuffer::new(&[String::new()]).is_err());
-        assert!(StopBuffer::new(&["x".repeat(MAX_STOP_BYTES + 1)]).is_err());
-        assert!(StopBuffer::new(&vec!["x".to_owned(); MAX_STOP_STRINGS + 1]).is_err());
+        let buffer = StopBuffer::default();
+        assert!(buffer.with_strings(&[String::new()]).is_err());
+        assert!(buffer.with_strings(&["x".repeat(MAX_STOP_BYTES + 1)]).is_err());
+        assert!(buffer.with_strings(&vec!["x".to_owned(); MAX_STOP_STRINGS + 1]).is_err());
+    }
+
+    #[test]
+    fn other_rules_lose_no_text() {
+        let mut out = String::new();
+        let mut buffer = StopBuffer::default().with_strings(&["</end>".to_owned()]).expect("valid");
+        assert!(!buffer.push("a</", &mut out));
+        let mut buffer = buffer.with_strings(&[]).expect("valid");
+        assert!(!buffer.push("b", &mut out));
+        assert_eq!(out, "a</b");
     }
 }

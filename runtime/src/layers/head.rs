@@ -7,7 +7,8 @@ use crate::{RuntimeError, exec::LOGIT_ROWS};
 pub(crate) enum Want<'a> {
     /// Only the last one; its logits stay in the first row of the buffer.
     Last,
-    /// Every one: called with the index in the batch and the logits, in order.
+    /// Every one: called with the index in the batch and the logits, in order. Those of the last one end up where
+    /// [`Want::Last`] puts them.
     Each(&'a mut dyn FnMut(usize, &[f32])),
 }
 
@@ -35,13 +36,16 @@ pub(crate) fn head(
         Want::Each(each) => {
             rms_norm(exec, x, norm, eps, &mut normed[..x.len()])?;
             let rows = logits.len().checked_div(vocab).unwrap_or(1).clamp(1, LOGIT_ROWS);
+            let mut last = 0;
             for (group, part) in normed[..x.len()].chunks(rows * hidden).enumerate() {
                 let out = &mut logits[..part.len() / hidden * vocab];
                 output.forward(exec, part, out)?;
                 for (row, logits) in out.chunks_exact(vocab).enumerate() {
                     each(first + group * rows + row, logits);
                 }
+                last = out.len() - vocab;
             }
+            logits.copy_within(last..last + vocab, 0);
             Ok(())
         }
     }

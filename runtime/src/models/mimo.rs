@@ -10,7 +10,7 @@ use halfbyte_kernels::{Kernels, PackedMatrix, ops};
 use super::Graph;
 use crate::{
     RuntimeError,
-    config::ModelConfig,
+    config::{MAX_COUNT, ModelConfig},
     exec::Scratch,
     kv::{KvCache, LayerKv},
     layers::{Attention, Exec, Linear, Mlp, Want, embed, head, rms_norm},
@@ -76,17 +76,15 @@ pub(super) fn load(
 
     let mtp = match sidecar {
         Some(sidecar) => {
-            let shared = ModelConfig::from_metadata(sidecar.metadata())?;
-            let expected = ModelConfig { mtp_layers: 1, ..config.clone() };
-            // A sidecar may be named otherwise; all that the graph depends on has to agree.
-            if (ModelConfig { name: expected.name.clone(), ..shared }) != expected {
-                return Err(RuntimeError::InvalidKey {
-                    key: "qwen2.* of the multi-token-prediction file".to_owned(),
-                    found: "different".to_owned(),
-                    expected: "the hyperparameters of the model it goes with".to_owned(),
-                });
+            let theirs = ModelConfig::from_metadata(sidecar.metadata())?;
+            if theirs.architecture != config.architecture {
+                return Err(disagreement("general.architecture", theirs.architecture, config.architecture.clone()));
             }
             config.mtp_layers = 1;
+            // A sidecar may be named otherwise; all that the graph depends on has to agree.
+            if let Some((key, [expected, found])) = config.difference(&theirs) {
+                return Err(disagreement(&format!("{}.{key}", config.architecture), found, expected));
+            }
             let mut weights = Weights::new(sidecar, kernels);
             // Exports of this kind by llama.cpp repeat what the trunk already has.
             for name in [TOKEN_EMBD, OUTPUT_NORM, OUTPUT] {
@@ -110,18 +108,30 @@ pub(super) fn load(
     Ok(Box::new(Mimo { config: config.clone(), embed, blocks, norm, output: output.into(), mtp }))
 }
 
+/// The sidecar says otherwise than the model.
+fn disagreement(key: &str, found: String, expected: String) -> RuntimeError {
+    RuntimeError::InvalidKey {
+        key: format!("{key} of the multi-token-prediction file"),
+        found,
+        expected: format!("{expected}, as in the model it goes with"),
+    }
+}
+
 /// Rows of the embedding: the vocabulary's size if the file has one, else what the tensor says.
 fn embedding_rows(file: &Gguf, config: &ModelConfig) -> Result<usize, RuntimeError> {
     let tensor = file.tensor(TOKEN_EMBD).ok_or_else(|| RuntimeError::MissingTensor { name: TOKEN_EMBD.to_owned() })?;
     let rows = tensor.dims.get(1).copied().unwrap_or(1);
-    match file.metadata().strings("tokenizer.ggml.tokens")? {
-        Some(tokens) if tokens.len() != rows => Err(RuntimeError::TensorShape {
-            name: TOKEN_EMBD.to_owned(),
-            expected: vec![config.hidden, tokens.len()],
-            found: tensor.dims.clone(),
-        }),
-        _ => Ok(rows),
+    let expected = file.metadata().strings("tokenizer.ggml.tokens")?.map_or(rows, |tokens| tokens.len());
+    // Ids have to fit a `u32`.
+    let expected = expected.min(MAX_COUNT);
+    if rows == expected {
+        return Ok(rows);
     }
+    Err(RuntimeError::TensorShape {
+        name: TOKEN_EMBD.to_owned(),
+        expected: vec![config.hidden, expected],
+        found: tensor.dims.clone(),
+    })
 }
 
 fn block(weights: &mut Weights<'_>, config: &ModelConfig, n: usize) -> Result<Block, RuntimeError> {

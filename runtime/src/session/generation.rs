@@ -2,7 +2,7 @@
 //!
 //! Text is released only when it is certain: whole characters, and nothing that may become a stop string.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::{Finish, RuntimeError};
@@ -37,14 +37,12 @@ impl Session {
         self.settle()?;
         let logits = self.scratch.logits.get(..self.model.vocab()).unwrap_or(&[]);
         let id = self.sampler.choose(logits, &self.tokens, self.tokens.len() - 1)?;
-        self.count(start);
         if self.rules.end_of_text && self.model.tokenizer().is_some_and(|t| t.end_of_generation(id)) {
             return Ok(self.end(Finish::EndOfText));
         }
         self.tokens.push(id);
-        self.pending = true;
         self.generated += 1;
-        self.stats.tokens += 1;
+        self.count(start.elapsed());
         if let Some(decoder) = &mut self.decoder {
             self.piece.clear();
             decoder.push(id, &mut self.piece);
@@ -58,12 +56,14 @@ impl Session {
         Ok(Some(id))
     }
 
-    fn count(&mut self, start: Instant) {
+    /// Counts a token that took `time`.
+    fn count(&mut self, time: Duration) {
         if self.stats.tokens == 0 {
-            self.stats.first_token = Some(self.pushed.elapsed());
+            self.stats.first_token = Some(self.stats.prompt + time);
         } else {
-            self.stats.decode += start.elapsed();
+            self.stats.decode += time;
         }
+        self.stats.tokens += 1;
     }
 
     /// Ends the generation and releases what was held back.
@@ -94,7 +94,7 @@ impl Session {
     }
 }
 
-/// The pieces of generated text, none empty.
+/// The pieces of generated text, none empty. An error is not the end: the next call tries again what failed.
 impl Iterator for Session {
     type Item = Result<String, RuntimeError>;
 

@@ -1,8 +1,8 @@
 //! What an application holds: push tokens or text, pull tokens or text, cancel.
 //!
-//! A session owns its cache and its activations, and nothing else can reach them. A token that was chosen but not yet
-//! run through the model is `pending`: the last one of a generation need never be run. Every call leaves the session
-//! at a committed token: a call that fails or is cancelled has no effect.
+//! A session owns its cache and its activations, and nothing else can reach them. Its tokens are the history; the cache
+//! may be behind it: a token that was just chosen is not run through the model before its logits are asked for, so the
+//! last one of a generation never is. A call that fails or is cancelled has no effect.
 
 mod generation;
 
@@ -16,6 +16,7 @@ use crate::{
     generate::{Sampler, StopBuffer},
     kv::KvCache,
     layers::{Exec, Want},
+    memory::with_room,
     text::{Decoder, Special},
 };
 
@@ -50,9 +51,8 @@ pub struct Session {
     scratch: Scratch,
     /// Residual stream of the last token, for the multi-token-prediction layer.
     carry: Vec<f32>,
-    /// All tokens: `cache.len()` of them, and one more while it is pending.
+    /// All tokens; the first `cache.len()` of them have been run. `scratch.logits` are those of the last one if all have.
     tokens: Vec<u32>,
-    pending: bool,
     sampler: Sampler,
     rules: StopRules,
     stop: StopBuffer,
@@ -67,9 +67,12 @@ pub struct Session {
     text: String,
     cancel: CancelToken,
     stats: Stats,
-    /// Begin of the last push.
-    pushed: Instant,
+    /// Told how far a long prompt has come.
+    progress: Option<Progress>,
 }
+
+/// Called with the number of tokens run and of those to be run.
+type Progress = Box<dyn FnMut(usize, usize) + Send>;
 
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Self, RuntimeError> {
@@ -80,16 +83,12 @@ impl Session {
         let batch = options.batch.min(context);
         let cache = KvCache::new(config, options.kv, context)?;
         let scratch = Scratch::new(config, model.vocab(), batch)?;
-        let mut tokens = Vec::new();
-        let bytes = context.saturating_mul(size_of::<u32>());
-        tokens.try_reserve_exact(context).map_err(|_| RuntimeError::OutOfMemory { what: "token history", bytes })?;
         let sampling = Sampling::default();
         Ok(Self {
             cache,
             scratch,
             carry: vec![0.0; if config.mtp_layers > 0 { config.hidden } else { 0 }],
-            tokens,
-            pending: false,
+            tokens: with_room("token history", context)?,
             stats: Stats { load: model.load_time(), seed: sampling.seed, ..Stats::default() },
             sampler: Sampler::new(sampling, model.vocab())?,
             rules: StopRules::default(),
@@ -100,7 +99,7 @@ impl Session {
             piece: String::with_capacity(256),
             text: String::with_capacity(256),
             cancel: CancelToken::default(),
-            pushed: Instant::now(),
+            progress: None,
             model,
         })
     }
@@ -115,16 +114,22 @@ impl Session {
         Ok(())
     }
 
-    /// Sets what ends a generation, and lets one that has ended go on under the new rules.
+    /// Sets what ends a generation, and lets one that is under way or has ended go on under the new rules.
     ///
     /// # Errors
     /// [`RuntimeError::InvalidOption`] for an empty or huge stop string.
     pub fn set_stop(&mut self, rules: StopRules) -> Result<(), RuntimeError> {
-        self.stop = StopBuffer::new(&rules.strings)?;
+        self.stop = self.stop.with_strings(&rules.strings)?;
         self.rules = rules;
         self.finish = None;
         self.generated = 0;
         Ok(())
+    }
+
+    /// Calls `each` while a prompt is run, after every batch, with the number of tokens run so far and of all tokens
+    /// pushed. Prompts of one batch are not worth a call.
+    pub fn on_progress(&mut self, each: impl FnMut(usize, usize) + Send + 'static) {
+        self.progress = Some(Box::new(each));
     }
 
     /// Runs `text` as the continuation of the session; special tokens in it are ordinary text. The vocabulary's
@@ -160,7 +165,9 @@ impl Session {
         Ok(tokens)
     }
 
-    /// Runs `tokens` as the continuation of the session and starts a new generation.
+    /// Runs `tokens` as the continuation of the session and starts a new generation. None at all change nothing.
+    ///
+    /// How a text is cut into pushes makes no difference to the logits.
     ///
     /// # Errors
     /// [`RuntimeError::TokenOutOfRange`], [`RuntimeError::ContextFull`], [`RuntimeError::Cancelled`]; the session is
@@ -239,35 +246,39 @@ impl Session {
         if tokens.is_empty() {
             return Ok(());
         }
-        let (before, held) = (self.cache.len(), self.tokens.len());
+        let held = self.tokens.len();
         self.tokens.extend_from_slice(tokens);
-        if let Err(error) = self.run_from(before, want) {
-            self.cache.truncate(before);
+        if let Err(error) = self.catch_up(want) {
             self.tokens.truncate(held);
-            // The logits of the last token were overwritten: it has to be run again before a token can be chosen.
             self.unsettle();
             return Err(error);
         }
-        self.pending = false;
-        self.finish = None;
-        self.generated = 0;
-        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text());
-        self.stats = Stats {
-            load: self.stats.load,
-            seed: self.stats.seed,
-            prompt_tokens: tokens.len(),
-            prompt: start.elapsed(),
-            ..Stats::default()
-        };
-        self.pushed = start;
+        if self.stats.tokens > 0 {
+            self.stats = self.new_stats();
+        }
+        self.stats.prompt_tokens += tokens.len();
+        self.stats.prompt += start.elapsed();
+        self.new_generation();
         Ok(())
     }
 
-    /// Runs all tokens from `first` up, in batches.
-    fn run_from(&mut self, first: usize, want: &mut Want<'_>) -> Result<(), RuntimeError> {
-        let Self { model, cache, scratch, cancel, tokens, .. } = self;
+    fn new_stats(&self) -> Stats {
+        Stats { load: self.stats.load, seed: self.stats.seed, ..Stats::default() }
+    }
+
+    /// What comes next does not continue any text that was generated before.
+    fn new_generation(&mut self) {
+        self.finish = None;
+        self.generated = 0;
+        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text());
+        self.stop.clear();
+    }
+
+    /// Runs all tokens that have not been run, in batches.
+    fn catch_up(&mut self, want: &mut Want<'_>) -> Result<(), RuntimeError> {
+        let Self { model, cache, scratch, cancel, tokens, progress, .. } = self;
         let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
-        let tokens = tokens.get(first..).unwrap_or(&[]);
+        let tokens = tokens.get(cache.len()..).unwrap_or(&[]);
         for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
             exec.check()?;
             let offset = chunk * scratch.batch;
@@ -279,36 +290,29 @@ impl Session {
                 }
             }
             cache.commit(part.len());
-        }
-        if let Want::Each(_) = want {
-            // The buffer holds a group of rows; the last one is where `Want::Last` would have put it.
-            let vocab = model.vocab();
-            let rows = (scratch.logits.len() / vocab.max(1)).max(1);
-            let last = (tokens.len().saturating_sub(1) % scratch.batch) % rows;
-            scratch.logits.copy_within(last * vocab..(last + 1) * vocab, 0);
+            if tokens.len() > scratch.batch
+                && let Some(progress) = progress
+            {
+                progress(offset + part.len(), tokens.len());
+            }
         }
         Ok(())
     }
 
-    /// Runs the pending token, if there is one, so that every token's logits are known.
+    /// Makes `scratch.logits` those of the last token.
     fn settle(&mut self) -> Result<(), RuntimeError> {
-        if self.pending {
-            self.run_from(self.cache.len(), &mut Want::Last)?;
-            self.pending = false;
-        }
-        Ok(())
+        self.catch_up(&mut Want::Last)
     }
 
-    /// Makes the last token pending again.
+    /// `scratch.logits` are no longer those of the last token: it has to be run again before they are of use.
     fn unsettle(&mut self) {
-        self.pending = !self.tokens.is_empty();
-        self.cache.truncate(self.tokens.len() - usize::from(self.pending));
+        self.cache.truncate(self.tokens.len().saturating_sub(1));
     }
 
     /// Logits of the last token, `(vocab)`: what the next choice is made from.
     ///
     /// # Errors
-    /// [`RuntimeError::EmptySession`], or what running a pending token can fail with.
+    /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`].
     pub fn logits(&mut self) -> Result<&[f32], RuntimeError> {
         if self.tokens.is_empty() {
             return Err(RuntimeError::EmptySession);
@@ -329,16 +333,14 @@ impl Session {
         self.cache.capacity()
     }
 
-    /// Forgets all tokens from `len` up, and any generation in progress.
+    /// Forgets all tokens from `len` up, any generation in progress, and the statistics.
     pub fn truncate(&mut self, len: usize) {
         if len < self.tokens.len() {
             self.tokens.truncate(len);
             self.unsettle();
         }
-        self.finish = None;
-        self.generated = 0;
-        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text());
-        self.stop.clear();
+        self.stats = self.new_stats();
+        self.new_generation();
     }
 
     /// A handle with which any thread can stop this session's calls.
@@ -347,7 +349,7 @@ impl Session {
         self.cancel.clone()
     }
 
-    /// Counts and times since the last push.
+    /// Counts and times of the last prompt and of what was generated from it.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats
