@@ -8,6 +8,9 @@ use tracing_subscriber::{
     fmt::{format::FmtSpan, time::Uptime},
 };
 
+/// Exit code of a program that Ctrl-C ended, as shells have it.
+pub(crate) const INTERRUPTED: i32 = 130;
+
 /// Prints `error` and what caused it, one line each.
 pub(crate) fn report(error: &anyhow::Error) {
     let mut text = format!("error: {error}\n");
@@ -36,6 +39,20 @@ pub(crate) fn progress(len: u64, unit: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// Shows how far something has come, on a bar as [`progress`] makes it: to be called with the steps done and all steps.
+/// After the last step the bar goes, and the next call begins another.
+pub(crate) fn steps(unit: &'static str) -> impl FnMut(usize, usize) + Send + 'static {
+    let mut bar = None;
+    move |done, total| {
+        let shown = bar.get_or_insert_with(|| progress(total as u64, unit));
+        shown.set_position(done as u64);
+        if done == total {
+            shown.finish_and_clear();
+            bar = None;
+        }
+    }
 }
 
 /// Prints the spans and events of the libraries to stderr: none at level 0, steps at 1, everything from 2 up.

@@ -32,7 +32,8 @@ const EXAMPLES: &str = "Examples:
   halfbyte inspect model.gguf                   see what is in a file
   halfbyte bench model.gguf                     measure it on this machine
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C. Errors go
+to stderr.";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

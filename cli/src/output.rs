@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    process,
     time::Instant,
 };
 
@@ -44,10 +45,23 @@ impl OutputArgs {
     fn vacant(&self, path: &Path) -> anyhow::Result<()> {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => bail!("{} is a directory", path.display()),
+            // The file would take the place of a device or a pipe, not be written to it.
+            Ok(found) if !found.is_file() => bail!("{} is not a regular file", path.display()),
             Ok(_) if !self.force => bail!("{} is already there (--force replaces it)", path.display()),
             // A folder that is missing is reported by whoever writes the file, with the system's own words.
             _ => Ok(()),
         }
+    }
+
+    /// From now on Ctrl-C ends the program and takes away what is not finished of this output and of one at `also`.
+    pub(crate) fn remove_on_interrupt(&self, also: Option<&Path>) -> anyhow::Result<()> {
+        let targets: Vec<PathBuf> =
+            [Some(self.out.as_path()), also].into_iter().flatten().map(Path::to_owned).collect();
+        let handler = move || {
+            targets.iter().for_each(|target| remove_unfinished(target));
+            process::exit(console::INTERRUPTED);
+        };
+        ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
     }
 
     /// Refuses to write over `input`.
@@ -57,6 +71,19 @@ impl OutputArgs {
             bail!("{} is the input: write to another file", self.out.display());
         }
         Ok(())
+    }
+}
+
+/// Removes what this process has written so far of a file that is to be at `target`: `.NAME.tmp-PID-N` beside it, as
+/// [`GgufFile`] calls it. What cannot be removed stays; its name says what it is.
+fn remove_unfinished(target: &Path) {
+    let Some(name) = target.file_name() else { return };
+    let prefix = format!(".{}.tmp-{}-", name.display(), process::id());
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -109,29 +136,29 @@ impl Rows {
         Ok(Self { count, depth, row_bytes: ty.row_bytes(depth)? })
     }
 
-    /// Bytes of all of them. A tensor that a [`GgufFile`] takes has a size that can be counted.
-    pub(crate) fn bytes(self) -> usize {
-        self.count * self.row_bytes
+    /// Bytes of all of them.
+    pub(crate) fn bytes(self) -> u64 {
+        (self.count as u64).saturating_mul(self.row_bytes as u64)
     }
 }
 
 /// How much tensor data is written, shown on a bar.
 pub(crate) struct Written {
     bar: ProgressBar,
-    bytes: usize,
+    bytes: u64,
     start: Instant,
 }
 
 impl Written {
     /// None yet of `total` bytes.
-    pub(crate) fn new(total: usize) -> Self {
-        Self { bar: console::progress((total >> 20) as u64, "MiB"), bytes: 0, start: Instant::now() }
+    pub(crate) fn new(total: u64) -> Self {
+        Self { bar: console::progress(total >> 20, "MiB"), bytes: 0, start: Instant::now() }
     }
 
     /// Counts `bytes` more.
     pub(crate) fn add(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        self.bar.set_position((self.bytes >> 20) as u64);
+        self.bytes += bytes as u64;
+        self.bar.set_position(self.bytes >> 20);
     }
 
     /// Takes the bar away and says on stdout what is at `path` now.

@@ -119,7 +119,8 @@ fn wrong_usage_exits_with_2() {
 fn failures_exit_with_1_and_say_why() {
     for (command, arguments, why) in [
         ("run", &["-p", "x", "--ctx", "99999"][..], "context is 99999: expected 1 to 16384"),
-        ("run", &["--no-echo", "-p", "xxxx", "--ctx", "3"], "4 tokens do not fit: the context holds 3, 0 are used"),
+        ("run", &["-p", "xxxx", "--ctx", "3"], "4 tokens do not fit: the context holds 3, 0 are used"),
+        ("run", &["-p", "xxxx", "--ctx", "3"], "(--ctx; this model has at most 16384)"),
         ("run", &["-p", ""], "the prompt is empty"),
         ("run", &["-f", "/no/such/file"], "cannot read /no/such/file"),
         ("run", &["--no-echo", "-p", "x", "--stop", ""], "stop strings is 0 bytes long"),
@@ -196,7 +197,7 @@ fn the_prompt_may_come_from_stdin_or_a_file() {
     let model = model.to_str().expect("UTF-8");
     let given = on_model("run", &["-n", "9", "-p", "the king"]).ok();
     assert_eq!(on_model("run", &["-n", "9", "-f", &path]).ok(), given);
-    for input in ["the king", "the king\n"] {
+    for input in ["the king", "the king\n", "the king\r\n"] {
         assert_eq!(run_with(["run", model, "-n", "9", "-p", "-"], input).ok(), given);
     }
 }
@@ -233,6 +234,8 @@ fn a_closed_pipe_ends_the_program_quietly() {
         &["run", model, "-p", "the king", "-n", "9999", "--ctx", "16384", "--temp", "0"][..],
         &["logits", model, "--tokens", &ids],
         &["completions", "bash"],
+        &["bench", model, "-p", "1", "-n", "1", "--reps", "1"],
+        &["bench", model, "-p", "1", "-n", "1", "--reps", "1", "--json"],
     ] {
         let mut child = halfbyte(arguments).spawn().expect("starts");
         let mut byte = [0];

@@ -208,3 +208,31 @@ fn misuse_is_refused_and_leaves_nothing_behind() {
     synth(&out, &["--force"]);
     assert!(Gguf::open(&out).is_ok());
 }
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let folder = Folder::new("synth-interrupted");
+    let other = folder.path(".big.gguf.tmp-0-0");
+    fs::write(&other, "of another process").expect("written");
+    // Takes seconds to write; the temporary file is there at once.
+    let mut child =
+        halfbyte(["synth", "qwen2-0.5b", &folder.path("big.gguf"), "--type", "f32"]).spawn().expect("starts");
+    while folder.names().len() < 2 {
+        assert!(child.try_wait().expect("a state").is_none(), "it ended before it wrote anything");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let done = std::process::Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    assert!(done.expect("a shell").success());
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    assert_eq!(folder.names(), [".big.gguf.tmp-0-0"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_not_replaced() {
+    for force in [&[][..], &["--force"]] {
+        let error = run(["synth", "qwen2-tiny", "/dev/null"].iter().chain(force)).fails(1);
+        assert_eq!(error, "error: /dev/null is not a regular file\n");
+    }
+}

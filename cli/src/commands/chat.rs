@@ -79,7 +79,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             write!(io::stdout(), "> ")?;
             io::stdout().flush()?;
         }
-        let Some(line) = lines.next() else { return Ok(()) };
+        let Some(line) = lines.next() else {
+            if talking {
+                // The shell's prompt gets a line of its own.
+                writeln!(io::stdout())?;
+            }
+            return Ok(());
+        };
         let line = line.context("cannot read stdin")?;
         match line.trim() {
             "" => {}
@@ -156,6 +162,7 @@ impl Chat {
         markup(&mut tokens, &format!("{START}user\n"));
         tokens.extend(tokenizer.encode(text, Special::AsText));
         markup(&mut tokens, &format!("{END}\n{START}assistant\n"));
+        self.session.on_progress(console::steps("tokens"));
         Ok(self.session.push_tokens(&tokens)?)
     }
 
@@ -190,15 +197,12 @@ struct Interrupt {
 }
 
 impl Interrupt {
-    /// As shells report a program that Ctrl-C ended.
-    const EXIT: i32 = 130;
-
     fn install(cancel: CancelToken) -> anyhow::Result<Self> {
         let armed = Arc::new(AtomicBool::new(false));
         let this = Self { cancel: cancel.clone(), armed: Arc::clone(&armed) };
         ctrlc::set_handler(move || {
             if !armed.load(Ordering::SeqCst) {
-                std::process::exit(Self::EXIT);
+                std::process::exit(console::INTERRUPTED);
             }
             cancel.cancel();
         })

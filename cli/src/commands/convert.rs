@@ -52,25 +52,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         None => None,
     };
     output.check(mtp.as_deref())?;
+    output.remove_on_interrupt(mtp.as_deref())?;
     let start = Instant::now();
-    checkpoint.write(&output.out, mix, steps())?;
+    checkpoint.write(&output.out, mix, tensors())?;
     output::wrote(&output.out, start)?;
     if let Some(path) = mtp {
         let start = Instant::now();
-        checkpoint.write_mtp(&path, mix, steps())?;
+        checkpoint.write_mtp(&path, mix, tensors())?;
         output::wrote(&path, start)?;
     }
     Ok(())
 }
 
 /// Shows tensors on a bar as they are written.
-fn steps() -> impl FnMut(Progress<'_>) {
-    let bar = console::progress(0, "tensors");
-    move |step| {
-        bar.set_length(step.total as u64);
-        bar.set_position(step.done as u64);
-        if step.done == step.total {
-            bar.finish_and_clear();
-        }
-    }
+fn tensors() -> impl FnMut(Progress<'_>) {
+    let mut shown = console::steps("tensors");
+    move |step| shown(step.done, step.total)
 }

@@ -26,8 +26,13 @@ const EXAMPLES: &str = "Examples:
   halfbyte inspect tiny-mimo --json | jq .totals
 
 Shapes are in file order: the extent that is contiguous in memory comes first.
-Only the first elements of arrays are shown, also with --json, as
-{\"kind\", \"len\", \"first\": […]}.";
+Only the first elements of arrays are shown.
+
+--json prints one object:
+  {\"version\", \"metadata\": {key: value}, \"tensors\": [{\"name\", \"shape\", \"type\",
+   \"bytes\"}], \"totals\": {type: {\"tensors\", \"parameters\", \"bytes\"}}, \"parameters\",
+   \"bytes\", \"bits_per_weight\", \"file_type\": {\"id\", \"name\"}}
+where an array is {\"kind\", \"len\", \"first\": […]}.";
 
 /// Which file.
 #[derive(clap::Args)]

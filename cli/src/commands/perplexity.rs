@@ -24,6 +24,8 @@ use crate::{
 
 /// Context when none is asked for, unless the model's own is shorter.
 const DEFAULT_CONTEXT: usize = 512;
+/// One token to predict, and one to predict it from.
+const MIN_CONTEXT: usize = 2;
 
 const EXAMPLES: &str = "Examples:
   halfbyte perplexity model.gguf --file valid.txt
@@ -43,7 +45,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Tokens of a window [default: 512, or the model's limit if that is less]
-    #[arg(long, value_name = "N", value_parser = args::context(2))]
+    #[arg(long, value_name = "N", value_parser = args::context(MIN_CONTEXT as u64))]
     ctx: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
@@ -64,7 +66,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     tokens.extend(tokenizer.encode(&text, Special::AsText));
     anyhow::ensure!(tokens.len() >= 2, "{} has fewer than two tokens", args.file.display());
 
-    let context = args.ctx.unwrap_or(DEFAULT_CONTEXT.min(model.config().context));
+    let limit = model.config().context;
+    anyhow::ensure!(limit >= MIN_CONTEXT, "a context of {limit} tokens has nothing to predict from");
+    let context = args.ctx.unwrap_or(DEFAULT_CONTEXT.min(limit));
     let mut options = args.kv.session_options();
     options.context = Some(context);
     let mut session = model.session(&options)?;

@@ -62,6 +62,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         writer.declare(&tensor.name, &tensor.dims, ty)?;
         total += Rows::new(&tensor.dims, ty)?.bytes();
     }
+    output.remove_on_interrupt(None)?;
     let mut target = writer.create(&output.out)?;
     let mut written = Written::new(total);
     for tensor in file.tensors() {

@@ -1,6 +1,7 @@
 //! `halfbyte run`: a text goes in and comes out longer.
 //!
-//! Text streams to stdout as the model makes it, the prompt first; what it cost goes to stderr. With `--json` nothing
+//! Text streams to stdout as the model makes it, the prompt first; what it cost goes to stderr, as does a bar while a
+//! long prompt is read. With `--json` nothing
 //! streams: one object at the end has it all.
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use halfbyte::{Finish, Session, StopRules};
+use halfbyte::{Finish, RuntimeError, Session, StopRules};
 use serde::Serialize;
 
 use crate::{
@@ -25,7 +26,9 @@ const EXAMPLES: &str = "Examples:
   date | halfbyte run model.gguf -p - --json
 
 --json prints one object:
-  {\"model\", \"prompt\", \"text\", \"tokens\": [ids], \"finish\", \"stats\": {…}}
+  {\"model\", \"prompt\", \"text\", \"tokens\": [ids], \"finish\", \"stats\": {\"load_s\",
+   \"prompt_tokens\", \"prompt_s\", \"prompt_tokens_per_s\", \"first_token_s\", \"tokens\",
+   \"decode_s\", \"tokens_per_s\", \"seed\", \"isa\", \"threads\"}}
 where text and tokens are what was generated, and finish is end_of_text,
 stop_string, max_tokens or context_full.";
 
@@ -88,6 +91,9 @@ impl Prompt {
         // Editors and `echo` add it; a model would take it for the end of a line.
         if text.ends_with('\n') {
             text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
         }
         Ok(text)
     }
@@ -106,13 +112,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     rules.end_of_text = !args.ignore_eos;
     session.set_stop(rules)?;
 
+    session.on_progress(console::steps("tokens of the prompt"));
+    let pushed = session.push_text(&prompt).map_err(|error| match error {
+        RuntimeError::ContextFull { context, .. } => anyhow::Error::new(error).context(format!(
+            "the prompt is too long for a context of {context} tokens (--ctx; this model has at most {})",
+            model.config().context
+        )),
+        other => other.into(),
+    })?;
+    anyhow::ensure!(pushed > 0, "the prompt is empty");
     let mut stdout = io::stdout().lock();
     if !args.json && !args.no_echo {
+        // Only now: the bar shares the terminal.
         write!(stdout, "{prompt}")?;
         stdout.flush()?;
-    }
-    if session.push_text(&prompt)? == 0 {
-        anyhow::bail!("the prompt is empty");
     }
     let (mut text, mut tokens) = (String::new(), Vec::new());
     loop {
@@ -176,7 +189,7 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// Of what `session` did since its last push.
+    /// Of the last prompt of `session` and what it made of it.
     pub(crate) fn of(session: &Session) -> Self {
         let (stats, model) = (session.stats(), session.model());
         Self {

@@ -8,7 +8,12 @@ mod bandwidth;
 mod memory;
 mod report;
 
-use std::{collections::BTreeMap, fs, io, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    time::Instant,
+};
 
 use anyhow::{Context, ensure};
 use halfbyte::{Gguf, Model, Sampling, Session, SessionOptions, StopRules};
@@ -32,7 +37,18 @@ const EXAMPLES: &str =
 Examples:
   halfbyte bench model.gguf
   halfbyte bench model.gguf -p 0 -n 64 --depth 2048    decode only, far into a conversation
-  halfbyte bench model.gguf --threads 1 --reps 5 --json > bench.json";
+  halfbyte bench model.gguf --threads 1 --reps 5 --json > bench.json
+
+--json prints one object:
+  {\"model\": {\"source\", \"name\", \"architecture\", \"tensor_bytes\", \"formats\"},
+   \"isa\", \"threads\", \"kv\", \"context\", \"load_seconds\",
+   \"prefill\": {\"tokens\", \"median\", \"runs\"},
+   \"decode\": {\"tokens\", \"median\", \"runs\", \"depth\", \"weight_bytes\",
+              \"kv_bytes\", \"bandwidth_share\"},
+   \"bandwidth\": {\"best\", \"runs\"}, \"memory\": {\"loaded\", \"peak\"},
+   \"cache_bytes\", \"cache_resident\"}
+Rates are in tokens per second, bandwidth is in bytes per second. What was not
+measured is null.";
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -109,8 +125,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         cache_resident,
     };
     if json {
-        serde_json::to_writer_pretty(io::stdout().lock(), &report).map_err(io::Error::from)?;
-        println!();
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         report.print()?;
     }

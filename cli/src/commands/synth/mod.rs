@@ -66,6 +66,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
         None => Vec::new(),
     };
+    output.remove_on_interrupt(mtp.as_deref())?;
     let recipe = Recipe { preset, mix, seed };
     recipe.write(Part::Trunk, &output.out, vocabulary)?;
     if let Some(path) = &mtp {
