@@ -103,7 +103,7 @@ fn score(session: &mut Session, window: &[u32], from: usize) -> anyhow::Result<f
     Ok(nll)
 }
 
-/// −ln softmax(logits)[token].
+/// −ln of the probability that a softmax of `logits` gives `token`.
 fn surprise(logits: &[f32], token: u32) -> f64 {
     let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
