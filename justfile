@@ -18,6 +18,10 @@ run *ARGS='run -p "Once upon a time"':
 bench *NAME:
     cargo bench -p halfbyte-benches {{ if NAME == "" { "" } else { "--bench " + NAME } }}
 
+# Our kernels beside candle's, one thread each.
+peers:
+    cd benches/peers && RAYON_NUM_THREADS=1 cargo bench
+
 # Undefined behaviour in the crates that hold unsafe code or parse files (nightly).
 miri:
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p halfbyte-formats --lib
