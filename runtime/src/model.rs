@@ -22,6 +22,19 @@ use crate::{
 const MAX_THREADS: usize = 256;
 
 /// How a model is loaded.
+///
+/// ```no_run
+/// # fn main() -> Result<(), halfbyte::RuntimeError> {
+/// use halfbyte::{LoadOptions, Model};
+///
+/// let mut options = LoadOptions::default();
+/// options.threads = Some(4);
+/// options.mtp = Some("mtp-model.gguf".into());
+/// let model = Model::open_with("model.gguf", &options)?;
+/// println!("{} layers, {} kernels", model.config().layers, model.isa().name());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {

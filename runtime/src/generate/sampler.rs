@@ -14,6 +14,16 @@ use crate::{RuntimeError, memory::with_room};
 pub const DEFAULT_SEED: u64 = 42;
 
 /// How the next token is chosen.
+///
+/// ```no_run
+/// # fn surprise(session: &mut halfbyte::Session) -> Result<(), halfbyte::RuntimeError> {
+/// let mut sampling = halfbyte::Sampling::default();
+/// sampling.temperature = 1.0;
+/// sampling.seed = 7;
+/// session.set_sampling(sampling)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {

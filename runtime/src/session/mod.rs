@@ -5,6 +5,7 @@
 //! last one of a generation never is. A call that fails or is cancelled has no effect.
 
 mod generation;
+mod rows;
 
 use std::{fmt, time::Instant};
 
@@ -27,6 +28,14 @@ const DEFAULT_BATCH: usize = 64;
 const MAX_BATCH: usize = 4096;
 
 /// What a session is made of.
+///
+/// ```
+/// use halfbyte::{KvType, SessionOptions};
+///
+/// let mut options = SessionOptions::default();
+/// options.context = Some(1024);
+/// options.kv = KvType::F32;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionOptions {
@@ -45,6 +54,23 @@ impl Default for SessionOptions {
 }
 
 /// One conversation with a [`Model`].
+///
+/// What was said once need not be run again: go back to where texts begin to differ, and on from there.
+///
+/// ```no_run
+/// # fn answers(model: &halfbyte::Model, questions: &[&str]) -> Result<(), halfbyte::RuntimeError> {
+/// let mut session = model.session(&halfbyte::SessionOptions::default())?;
+/// session.on_progress(|done, total| eprintln!("{done} of {total} tokens"));
+/// let shared = session.push_text("A long text. Now a question about it: ")?;
+/// for question in questions {
+///     session.push_text(question)?;
+///     let answer = session.by_ref().take(50).collect::<Result<String, _>>()?;
+///     println!("{question}{answer}\n{:.1} tokens/s", session.stats().decode_rate());
+///     session.truncate(shared);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session {
     model: Model,
     cache: KvCache,
@@ -174,55 +200,6 @@ impl Session {
     /// then as before the call.
     pub fn push_tokens(&mut self, tokens: &[u32]) -> Result<(), RuntimeError> {
         self.push(tokens, &mut Want::Last)
-    }
-
-    /// As [`Session::push_tokens`]; `each` gets the index and the logits, `(vocab)`, of every one of `tokens`.
-    ///
-    /// # Errors
-    /// As [`Session::push_tokens`].
-    pub fn push_tokens_with(
-        &mut self,
-        tokens: &[u32],
-        mut each: impl FnMut(usize, &[f32]),
-    ) -> Result<(), RuntimeError> {
-        self.settle()?;
-        self.push(tokens, &mut Want::Each(&mut each))
-    }
-
-    /// Runs `tokens` through an empty session; `each` gets the index and the logits of the multi-token-prediction
-    /// row of every one of `tokens` but the first: what it predicts for the token after the next.
-    ///
-    /// # Errors
-    /// [`RuntimeError::NoMtp`], [`RuntimeError::InvalidOption`] if the session is not empty, and as
-    /// [`Session::push_tokens`].
-    pub fn mtp_logits(&mut self, tokens: &[u32], mut each: impl FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
-        if self.model.config().mtp_layers == 0 {
-            return Err(RuntimeError::NoMtp);
-        }
-        if !self.tokens.is_empty() {
-            return Err(RuntimeError::InvalidOption {
-                option: "session",
-                found: format!("{} tokens long", self.tokens.len()),
-                expected: "empty".to_owned(),
-            });
-        }
-        self.admit(tokens)?;
-        let done = self.run_mtp(tokens, &mut each);
-        // The tokens were never the session's own; their keys and values go too.
-        self.cache.truncate(0);
-        done
-    }
-
-    fn run_mtp(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
-        let Self { model, cache, scratch, carry, cancel, .. } = self;
-        let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
-        for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
-            let first = chunk * scratch.batch;
-            model.graph().forward(exec, scratch, cache, part, &mut Want::Last)?;
-            model.graph().mtp(exec, scratch, cache, part, carry, &mut |index, logits| each(first + index, logits))?;
-            cache.commit(part.len());
-        }
-        Ok(())
     }
 
     /// Checks that `tokens` can be run at all.

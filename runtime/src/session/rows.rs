@@ -1,0 +1,68 @@
+//! The logits of every token instead of the last one only: to measure a model, not to talk to it.
+
+use super::Session;
+use crate::{
+    RuntimeError,
+    layers::{Exec, Want},
+};
+
+impl Session {
+    /// As [`Session::push_tokens`]; `each` gets the index and the logits, `(vocab)`, of every one of `tokens`.
+    ///
+    /// ```no_run
+    /// # fn likeliest(session: &mut halfbyte::Session, tokens: &[u32]) -> Result<(), halfbyte::RuntimeError> {
+    /// session.push_tokens_with(tokens, |index, logits| {
+    ///     let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    ///     println!("after token {index}: {best:?}");
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::push_tokens`].
+    pub fn push_tokens_with(
+        &mut self,
+        tokens: &[u32],
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<(), RuntimeError> {
+        self.settle()?;
+        self.push(tokens, &mut Want::Each(&mut each))
+    }
+
+    /// Runs `tokens` through an empty session; `each` gets the index and the logits of the multi-token-prediction
+    /// row of every one of `tokens` but the first: what it predicts for the token after the next.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoMtp`], [`RuntimeError::InvalidOption`] if the session is not empty, and as
+    /// [`Session::push_tokens`].
+    pub fn mtp_logits(&mut self, tokens: &[u32], mut each: impl FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
+        if self.model.config().mtp_layers == 0 {
+            return Err(RuntimeError::NoMtp);
+        }
+        if !self.tokens.is_empty() {
+            return Err(RuntimeError::InvalidOption {
+                option: "session",
+                found: format!("{} tokens long", self.tokens.len()),
+                expected: "empty".to_owned(),
+            });
+        }
+        self.admit(tokens)?;
+        let done = self.run_mtp(tokens, &mut each);
+        // The tokens were never the session's own; their keys and values go too.
+        self.cache.truncate(0);
+        done
+    }
+
+    fn run_mtp(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
+        let Self { model, cache, scratch, carry, cancel, .. } = self;
+        let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
+        for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
+            let first = chunk * scratch.batch;
+            model.graph().forward(exec, scratch, cache, part, &mut Want::Last)?;
+            model.graph().mtp(exec, scratch, cache, part, carry, &mut |index, logits| each(first + index, logits))?;
+            cache.commit(part.len());
+        }
+        Ok(())
+    }
+}
