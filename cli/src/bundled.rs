@@ -1,7 +1,7 @@
 //! The models inside this program, so that it can be tried without a download.
 //!
-//! How they were made is told in `models/train/` of the repository. Their bytes are part of the executable's read-only data:
-//! nothing is copied to use them.
+//! How they were made is told in `models/train/` of the repository. Their bytes are part of the executable's read-only
+//! data: nothing is copied to use them.
 
 /// A model and its multi-token-prediction layer, as GGUF files.
 #[derive(Debug)]

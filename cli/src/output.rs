@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process,
     time::Instant,
 };
@@ -35,7 +35,9 @@ pub(crate) struct OutputArgs {
 impl OutputArgs {
     /// Refuses the output, and a second one at `also`, if writing there would lose something.
     pub(crate) fn check(&self, also: Option<&Path>) -> anyhow::Result<()> {
-        if also == Some(&self.out) {
+        // `./a` is `a`.
+        let absolute = |path: &Path| path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if also.is_some_and(|also| absolute(also) == absolute(&self.out)) {
             bail!("{} cannot be two files at once", self.out.display());
         }
         self.vacant(&self.out)?;

@@ -236,3 +236,14 @@ fn a_device_is_not_replaced() {
         assert_eq!(error, "error: /dev/null is not a regular file\n");
     }
 }
+
+#[test]
+fn two_files_are_two() {
+    let folder = Folder::new("synth-twice");
+    let out = folder.path("a.gguf");
+    for also in [out.clone(), out.replace("/a.gguf", "/./a.gguf")] {
+        let error = run(["synth", "qwen2-tiny", &out, "--mtp", &also]).fails(1);
+        assert_eq!(error, format!("error: {out} cannot be two files at once\n"));
+    }
+    assert!(folder.names().is_empty());
+}
