@@ -2,7 +2,7 @@
 //!
 //! A row of weights is stored as a run of blocks: 32 or 256 small integers that share one or more scales. Every
 //! format is one file here (bit diagram, formula, scalar code) with a marker type that implements
-//! [`BlockFormat`]; [`QuantType`] is the value a file carries, and [`QuantType::format`] is the table that joins
+//! [`BlockFormat`]; [`QuantType`] is the value a file carries, and `QuantType::format` is the table that joins
 //! the two, one line per format. Bytes come from a file (or leave for one); floats go to the packers and oracles of
 //! the layers above. The formulas are those of ggml (`ggml/src/ggml-quants.c`), in its order of roundings, so
 //! decoding is bit-equal to it.
