@@ -1,6 +1,7 @@
 //! Models that the container format allows and no graph can run: each is refused with an error that names the fault.
 //!
-//! Every test starts from a golden model that loads and changes one thing.
+//! Every test starts from a golden model that loads and changes one thing. Over 600 lines, because there is a named
+//! test for each fault and nothing else.
 
 use halfbyte::{KvType, LoadOptions, Model, RuntimeError, Sampling};
 use halfbyte_formats::{

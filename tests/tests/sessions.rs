@@ -363,6 +363,23 @@ fn a_refused_push_in_the_middle_of_a_generation_changes_nothing() {
     assert_eq!(found, expected);
 }
 
+#[test]
+fn a_callback_that_panics_in_mtp_logits_leaves_nothing_behind() {
+    let golden = Golden::named("mimo");
+    let model = model_on(&golden.gguf, 1, None).expect("a valid model");
+    let (prompt, other) = golden.case(64).tokens.split_at(20);
+    let mut fresh = session(&model);
+    fresh.push_tokens(prompt).expect("it fits");
+    let mut used = session_on(&model, KvType::F16, 4, CONTEXT).expect("a session");
+    // Batches of 4: the panic comes when the first of them has been committed.
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        used.mtp_logits(&other[..12], |index, _| assert!(index < 9, "on purpose"))
+    }));
+    assert!(panicked.is_err());
+    used.push_tokens(prompt).expect("it fits");
+    assert_eq!(bits(used.logits().expect("logits")), bits(fresh.logits().expect("logits")));
+}
+
 // Progress and statistics.
 
 #[test]

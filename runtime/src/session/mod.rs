@@ -224,6 +224,8 @@ impl Session {
             return Ok(());
         }
         let held = self.tokens.len();
+        // An application's callback that panicked inside `mtp_logits` can have left rows of no token.
+        self.cache.truncate(held);
         self.tokens.extend_from_slice(tokens);
         if let Err(error) = self.catch_up(want) {
             self.tokens.truncate(held);
