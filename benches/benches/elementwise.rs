@@ -21,7 +21,9 @@ fn bench(c: &mut Criterion, name: &str, len: usize, op: Op<'_>) {
 fn elementwise(c: &mut Criterion) {
     let hidden = size(4096, 100);
     let (x, y) = (Rng(4).floats(hidden), Rng(5).floats(hidden));
+    let bias = Rng(9).floats(hidden);
     bench(c, "rms_norm", hidden, &|k, out| ops::rms_norm(k, &x, &y, 1e-5, out));
+    bench(c, "layer_norm", hidden, &|k, out| ops::layer_norm(k, &x, &y, &bias, 1e-5, out));
     bench(c, "add", hidden, &|k, out| {
         out.copy_from_slice(&x);
         ops::add(k, out, &y)

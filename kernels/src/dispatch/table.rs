@@ -42,6 +42,7 @@ pub(crate) struct KernelTable {
     pub(crate) matmul_q6_k: Matmul,
     pub(crate) matmul_iq4_nl: Matmul,
     pub(crate) rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+    pub(crate) layer_norm: fn(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]),
     pub(crate) rope_neox: fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
     pub(crate) silu_mul: fn(gate: &mut [f32], up: &[f32]),
     pub(crate) add: fn(x: &mut [f32], y: &[f32]),

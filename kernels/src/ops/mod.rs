@@ -13,6 +13,6 @@ pub use act::{add, add_bias, silu_mul};
 pub use attention::{AttentionGqa, attention_gqa};
 pub use kv::kv_append;
 pub use matmul::{decode_row, matmul};
-pub use norm::rms_norm;
+pub use norm::{layer_norm, rms_norm};
 pub use rope::rope_neox;
 pub use softmax::{argmax, softmax};

@@ -17,3 +17,26 @@ pub fn rms_norm(k: &Kernels, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32
     (k.table().rms_norm)(x, weight, eps, out);
     Ok(())
 }
+
+/// LayerNorm of each token: `out[i] = (x[i] - mean(x)) / sqrt(var(x) + eps) · weight[i] + bias[i]`, with the population
+/// variance `var(x) = mean((x - mean(x))²)` (Ba, Kiros and Hinton 2016, eq. 4).
+///
+/// Shapes: `weight` and `bias: (n,)`, `x` and `out: (tokens, n)`. Mean and variance are taken in `f64`.
+///
+/// # Errors
+/// As for [`rms_norm`], and [`KernelError::ShapeMismatch`] for `bias`.
+pub fn layer_norm(
+    k: &Kernels,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    not_zero("norm weight", weight.len())?;
+    same_len("norm bias", weight.len(), bias.len())?;
+    whole_units("norm input", weight.len(), x.len())?;
+    same_len("norm output", x.len(), out.len())?;
+    (k.table().layer_norm)(x, weight, bias, eps, out);
+    Ok(())
+}

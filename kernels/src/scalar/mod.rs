@@ -35,6 +35,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     matmul_q6_k: matmul::entry::<Q6_K>(),
     matmul_iq4_nl: matmul::entry::<IQ4_NL>(),
     rms_norm: norm::rms_norm,
+    layer_norm: norm::layer_norm,
     rope_neox: rope::rope_neox,
     silu_mul: act::silu_mul,
     add: act::add,

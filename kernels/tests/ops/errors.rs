@@ -64,6 +64,18 @@ fn small_operations() {
     assert_eq!(ops::rms_norm(&k, &six, &four, 0.0, &mut out), Err(units));
     assert_eq!(ops::rms_norm(&k, &four, &four, 0.0, &mut out), Err(mismatch("norm output", 4, 6)));
 
+    let layer_norm = |x: &[f32], weight: &[f32], bias: &[f32]| {
+        let mut out = [7.0; 6];
+        let result = ops::layer_norm(&k, x, weight, bias, 0.0, &mut out);
+        assert_eq!(out, [7.0; 6], "an error has written nothing");
+        result
+    };
+    assert_eq!(layer_norm(&six, &[], &[]), Err(KernelError::Empty { what: "norm weight" }));
+    assert_eq!(layer_norm(&six, &six, &four), Err(mismatch("norm bias", 6, 4)));
+    let units = KernelError::NotMultiple { what: "norm input", unit: 4, found: 6 };
+    assert_eq!(layer_norm(&six, &four, &four), Err(units));
+    assert_eq!(layer_norm(&four, &four, &four), Err(mismatch("norm output", 4, 6)));
+
     assert_eq!(ops::rope_neox(&k, &mut six, 0, &[], &[]), Err(KernelError::Empty { what: "head_dim" }));
     let units = KernelError::NotMultiple { what: "rope input", unit: 4, found: 6 };
     assert_eq!(ops::rope_neox(&k, &mut six, 4, &[1.0], &[0.0]), Err(units));
