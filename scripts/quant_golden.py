@@ -24,7 +24,8 @@ import numpy as np
 BLOCKS = 10_000
 GAUSSIAN_BLOCKS = 2_000
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-DECODED = ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "iq4_nl"]
+DECODED = ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k",
+           "iq4_nl", "iq4_xs", "mxfp4"]
 ENCODED = ["f16", "bf16", "q4_0", "q5_0", "q8_0"]
 
 

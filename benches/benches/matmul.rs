@@ -5,15 +5,19 @@ use halfbyte_benches::{Rng, agrees_with_scalar, kernels, size};
 use halfbyte_formats::{Bytes, QuantType};
 use halfbyte_kernels::{Tile, ops};
 
-const TYPES: [QuantType; 8] = [
+const TYPES: [QuantType; 12] = [
     QuantType::F32,
     QuantType::F16,
     QuantType::BF16,
     QuantType::Q4_0,
     QuantType::Q8_0,
+    QuantType::Q2_K,
+    QuantType::Q3_K,
     QuantType::Q4_K,
     QuantType::Q5_K,
     QuantType::Q6_K,
+    QuantType::IQ4_XS,
+    QuantType::MXFP4,
 ];
 
 /// Inputs of a projection of a 7B model.

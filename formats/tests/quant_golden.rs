@@ -74,7 +74,7 @@ fn expectations(kind: &str) -> Vec<(QuantType, u64, &'static str)> {
 #[test]
 fn decoding_is_bit_equal_to_ggml() {
     let expected = expectations("decode");
-    assert_eq!(expected.len(), 11);
+    assert_eq!(expected.len(), 15);
     for (ty, hash, first) in expected {
         let blocks = random_blocks(ty);
         let mut values = vec![0.0; BLOCKS * ty.block_len()];
@@ -150,6 +150,25 @@ fn every_half_precision_number_decodes_exactly() {
         let expected = if bits >> 15 == 1 { -magnitude } else { magnitude };
         assert!(f64::from(y) == expected || y.is_nan() && expected.is_nan(), "{bits:#06x}: {y} != {expected}");
         assert!(y.is_nan() || y.is_sign_negative() == (bits >> 15 == 1), "{bits:#06x}");
+    }
+}
+
+/// Subnormal scales (E = 0, 1) and products beyond the largest number (E near 255) included.
+#[test]
+fn every_mxfp4_number_decodes_exactly() {
+    // The magnitudes of E2M1: two with exponent 0 (0, 0.5), then 1 and 1.5 times 2^0, 2^1, 2^2.
+    let magnitudes = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    for exponent in 0..=255u8 {
+        let nibbles: Vec<u8> = (0..16).map(|j| j | (15 - j) << 4).collect();
+        let mut decoded = [0.0; 32];
+        quant::decode(QuantType::MXFP4, &[&[exponent], &nibbles[..]].concat(), &mut decoded).unwrap();
+        for (e, y) in decoded.into_iter().enumerate() {
+            let nibble = if e < 16 { e } else { 31 - e };
+            let magnitude = magnitudes[nibble % 8] * 2f64.powi(i32::from(exponent) - 127);
+            let expected = if nibble < 8 { magnitude } else { -magnitude };
+            let expected = if magnitude > f64::from(f32::MAX) { expected * f64::INFINITY } else { expected };
+            assert!(f64::from(y) == expected, "E = {exponent}, element {e}: {y:e} != {expected:e}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use halfbyte_formats::{
     gguf::{Array, GgufWriter, Value},
 };
 
-const TYPES: [QuantType; 7] = [
+const TYPES: [QuantType; 8] = [
     QuantType::F32,
     QuantType::F16,
     QuantType::BF16,
@@ -14,6 +14,7 @@ const TYPES: [QuantType; 7] = [
     QuantType::Q8_0,
     QuantType::Q5_1,
     QuantType::IQ4_NL,
+    QuantType::MXFP4,
 ];
 
 /// A hyperparameter: right in most cases.

@@ -10,7 +10,7 @@
 use super::{BlockFormat, QuantType, cast};
 
 /// What each index stands for, before the scale.
-const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// 4 bits through a table, one scale per 32.
 #[expect(non_camel_case_types, reason = "the field's standard name")]
@@ -28,13 +28,18 @@ impl BlockFormat for IQ4_NL {
             return;
         };
         let (d, qs) = cast::split::<2, 16, 18>(block);
-        let d = cast::scale(*d);
-        // A nibble is always inside the table; the default is never taken.
-        let value = |q: u8| f32::from(VALUES.get(usize::from(q & 15)).copied().unwrap_or(0));
-        let (low, high) = out.split_at_mut(16);
-        for ((&q, low), high) in qs.iter().zip(low).zip(high) {
-            *low = d * value(q);
-            *high = d * value(q >> 4);
-        }
+        decode_nibbles(&VALUES, cast::scale(*d), qs, out);
+    }
+}
+
+/// `d * values[q]` for 32 indices: the low nibbles come first.
+#[inline(always)]
+pub(super) fn decode_nibbles(values: &[i8; 16], d: f32, qs: &[u8; 16], out: &mut [f32; 32]) {
+    // A nibble is always inside the table; the default is never taken.
+    let value = |q: u8| f32::from(values.get(usize::from(q & 15)).copied().unwrap_or(0));
+    let (low, high) = out.split_at_mut(16);
+    for ((&q, low), high) in qs.iter().zip(low).zip(high) {
+        *low = d * value(q);
+        *high = d * value(q >> 4);
     }
 }

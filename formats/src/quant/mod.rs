@@ -9,9 +9,13 @@
 
 mod cast;
 mod iq4_nl;
+mod iq4_xs;
 mod k_scales;
 mod mix;
+mod mxfp4;
 mod plain;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -23,8 +27,12 @@ mod q8_0;
 mod search;
 
 pub use iq4_nl::IQ4_NL;
+pub use iq4_xs::IQ4_XS;
 pub use mix::Mix;
+pub use mxfp4::MXFP4;
 pub use plain::{BF16, F16, F32, I8};
+pub use q2_k::Q2_K;
+pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
 pub use q4_1::Q4_1;
 pub use q4_k::Q4_K;
@@ -57,6 +65,10 @@ pub enum QuantType {
     Q5_1,
     /// 8 bits, 32 to a block, one scale.
     Q8_0,
+    /// 2 bits, 256 to a block of 16 sub-blocks with 4-bit scales and minima.
+    Q2_K,
+    /// 3 bits, 256 to a block of 16 sub-blocks with 6-bit scales.
+    Q3_K,
     /// 4 bits, 256 to a block of 8 sub-blocks with 6-bit scales and minima.
     Q4_K,
     /// 5 bits, 256 to a block of 8 sub-blocks with 6-bit scales and minima.
@@ -65,6 +77,10 @@ pub enum QuantType {
     Q6_K,
     /// 4 bits, 32 to a block, one scale, values from a non-linear table.
     IQ4_NL,
+    /// 4 bits, 256 to a block of 8 sub-blocks with 6-bit scales, values from a non-linear table.
+    IQ4_XS,
+    /// 4-bit floats, 32 to a block, the scale a power of two.
+    MXFP4,
     /// Plain bytes.
     I8,
 }
@@ -127,7 +143,7 @@ impl Format {
 
 impl QuantType {
     /// Every format, in the order of the enum.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -136,10 +152,14 @@ impl QuantType {
         Self::Q5_0,
         Self::Q5_1,
         Self::Q8_0,
+        Self::Q2_K,
+        Self::Q3_K,
         Self::Q4_K,
         Self::Q5_K,
         Self::Q6_K,
         Self::IQ4_NL,
+        Self::IQ4_XS,
+        Self::MXFP4,
         Self::I8,
     ];
 
@@ -154,10 +174,14 @@ impl QuantType {
             Self::Q5_0 => const { &Format::both::<Q5_0>(6, "q5_0") },
             Self::Q5_1 => const { &Format::read_only::<Q5_1>(7, "q5_1") },
             Self::Q8_0 => const { &Format::both::<Q8_0>(8, "q8_0") },
+            Self::Q2_K => const { &Format::read_only::<Q2_K>(10, "q2_k") },
+            Self::Q3_K => const { &Format::read_only::<Q3_K>(11, "q3_k") },
             Self::Q4_K => const { &Format::both::<Q4_K>(12, "q4_k") },
             Self::Q5_K => const { &Format::read_only::<Q5_K>(13, "q5_k") },
             Self::Q6_K => const { &Format::both::<Q6_K>(14, "q6_k") },
             Self::IQ4_NL => const { &Format::read_only::<IQ4_NL>(20, "iq4_nl") },
+            Self::IQ4_XS => const { &Format::read_only::<IQ4_XS>(23, "iq4_xs") },
+            Self::MXFP4 => const { &Format::read_only::<MXFP4>(39, "mxfp4") },
             Self::I8 => const { &Format::read_only::<I8>(24, "i8") },
         }
     }
