@@ -5,7 +5,7 @@
 use std::{ops::RangeInclusive, str::FromStr};
 
 use clap::builder::RangedU64ValueParser;
-use halfbyte::{DEFAULT_SEED, Isa, KvType, LoadOptions, Sampling, SessionOptions};
+use halfbyte::{Compat, DEFAULT_SEED, Isa, KvType, LoadOptions, RopeFactors, Sampling, SessionOptions};
 
 use crate::{bundled, source::Source};
 
@@ -45,6 +45,12 @@ pub(crate) struct ComputeArgs {
     /// Use this instruction set instead of the best one this machine has
     #[arg(long, value_name = "NAME", value_parser = isa)]
     pub(crate) isa: Option<Isa>,
+    /// Compute as the model's authors do (reference) or, to compare logits with it, as llama.cpp does
+    #[arg(long, value_name = "ENGINE", default_value = "reference", value_parser = Compat::from_str)]
+    compat: Compat,
+    /// Rotation factors of a LongRoPE model: auto (by the length of the text), short or long
+    #[arg(long, value_name = "SET", default_value = "auto", value_parser = RopeFactors::from_str)]
+    rope_factors: RopeFactors,
 }
 
 impl ComputeArgs {
@@ -53,6 +59,8 @@ impl ComputeArgs {
         let mut options = LoadOptions::default();
         options.threads = self.threads;
         options.isa = self.isa;
+        options.compat = self.compat;
+        options.rope_factors = self.rope_factors;
         options
     }
 }

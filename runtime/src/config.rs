@@ -14,6 +14,10 @@ pub(crate) const MAX_COUNT: usize = 1 << 24;
 const MAX_CONTEXT: usize = 1 << 24;
 /// Most layers; bounds what a hostile header can make the loader look for.
 const MAX_LAYERS: usize = 4096;
+/// Most experts of a layer.
+const MAX_EXPERTS: usize = 1024;
+/// Architectures whose rotations may be scaled, by factors in the file.
+const LONGROPE: [&str; 2] = ["phi3", "phimoe"];
 
 /// What the metadata of a model says about its graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +35,12 @@ pub struct ModelConfig {
     pub context: usize,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward layer.
+    /// Width of the feed-forward layer, or of each expert in it.
     pub ffn: usize,
+    /// Experts of a feed-forward layer; 0 if it is a single one.
+    pub experts: usize,
+    /// Experts that each token passes through.
+    pub experts_used: usize,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads.
@@ -43,8 +51,10 @@ pub struct ModelConfig {
     pub rope_dim: usize,
     /// Base of the rotation frequencies.
     pub rope_base: f32,
-    /// Added to the mean square in RMSNorm.
-    pub rms_eps: f32,
+    /// Context of the first training, up to which LongRoPE models use their short factors.
+    pub original_context: usize,
+    /// Added to the mean square in RMSNorm, to the variance in LayerNorm.
+    pub norm_eps: f32,
     /// A query sees at most this many positions, itself included.
     pub window: Option<usize>,
 }
@@ -79,17 +89,27 @@ impl ModelConfig {
                 format!("at most {MAX_COUNT} rows in all heads"),
             ));
         }
-        let rope_dim = keys.count_or("rope.dimension_count", 2..=head_dim, head_dim)?;
-        if !rope_dim.is_multiple_of(2) {
-            return Err(keys.invalid("rope.dimension_count", rope_dim, "an even number"));
+        let mut rope_dim = keys.count_or("rope.dimension_count", 2..=MAX_COUNT, head_dim)?;
+        if architecture == "phimoe" {
+            // Converters that take embedding / heads for the size of a head write too much.
+            rope_dim = rope_dim.min(head_dim);
+        }
+        if !rope_dim.is_multiple_of(2) || rope_dim > head_dim {
+            let expected = format!("an even number up to {head_dim}, the size of a head");
+            return Err(keys.invalid("rope.dimension_count", rope_dim, expected));
         }
         let rope_base = keys.positive_or("rope.freq_base", 10_000.0)?;
-        let rms_eps = keys.positive("attention.layer_norm_rms_epsilon")?;
+        let norm_eps = keys.positive("attention.layer_norm_rms_epsilon")?;
+        let original_context = keys.count_or("rope.scaling.original_context_length", 2..=MAX_CONTEXT, context.max(2))?;
+        let scalings: &[&str] = if LONGROPE.contains(&architecture) { &["none", "longrope"] } else { &["none"] };
         if let Some(scaling) = metadata.str(&keys.full("rope.scaling.type"))?
-            && scaling != "none"
+            && !scalings.contains(&scaling)
         {
-            return Err(keys.invalid("rope.scaling.type", scaling, "none (this graph does not scale rotations)"));
+            let expected = format!("{} (this graph scales rotations no other way)", scalings.join(" or "));
+            return Err(keys.invalid("rope.scaling.type", scaling, expected));
         }
+        let experts = keys.count_or("expert_count", 0..=MAX_EXPERTS, 0)?;
+        let experts_used = keys.count_or("expert_used_count", 0..=experts, 0)?;
         // 0 and anything from the context length up say the same: every position is visible.
         let window = keys.count_or("attention.sliding_window", 0..=usize::MAX, 0)?;
         Ok(Self {
@@ -100,12 +120,15 @@ impl ModelConfig {
             context,
             hidden,
             ffn: keys.count("feed_forward_length", 1..=MAX_COUNT)?,
+            experts,
+            experts_used,
             heads,
             kv_heads,
             head_dim,
             rope_dim,
             rope_base,
-            rms_eps,
+            original_context,
+            norm_eps,
             window: (1..context).contains(&window).then_some(window),
         })
     }
@@ -128,7 +151,7 @@ impl ModelConfig {
             ("attention.head_count_kv", self.kv_heads.to_string()),
             ("attention.key_length", self.head_dim.to_string()),
             ("attention.sliding_window", self.window.unwrap_or(0).to_string()),
-            ("attention.layer_norm_rms_epsilon", self.rms_eps.to_string()),
+            ("attention.layer_norm_rms_epsilon", self.norm_eps.to_string()),
             ("rope.dimension_count", self.rope_dim.to_string()),
             ("rope.freq_base", self.rope_base.to_string()),
         ]
@@ -149,6 +172,15 @@ impl ModelConfig {
 
 fn missing(key: &str) -> RuntimeError {
     RuntimeError::MissingKey { key: key.to_owned() }
+}
+
+/// A number above 0 under `<architecture>.<name>` if the key is there.
+pub(crate) fn positive(metadata: &Metadata, architecture: &str, name: &str) -> Result<Option<f32>, RuntimeError> {
+    let keys = Keys { metadata, architecture };
+    match metadata.value(&keys.full(name)) {
+        Some(_) => keys.positive(name).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Metadata seen through one architecture's prefix.

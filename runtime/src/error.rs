@@ -76,6 +76,18 @@ pub enum RuntimeError {
         /// The stored format.
         found: QuantType,
     },
+    /// A tensor holds a number that cannot be computed with.
+    #[error("tensor {name:?} has {found} at index {index}: expected {expected}")]
+    TensorValue {
+        /// Its name.
+        name: String,
+        /// Which element.
+        index: usize,
+        /// The stored number.
+        found: f32,
+        /// What would be accepted.
+        expected: &'static str,
+    },
     /// A value given through the API is out of range.
     #[error("{option} is {found}: expected {expected}")]
     InvalidOption {

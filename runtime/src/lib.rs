@@ -21,6 +21,7 @@
 #![deny(unsafe_code)]
 
 mod cancel;
+mod compat;
 mod config;
 mod error;
 mod exec;
@@ -36,8 +37,10 @@ pub mod text;
 mod weights;
 
 pub use cancel::CancelToken;
+pub use compat::{Compat, RopeFactors};
 pub use config::ModelConfig;
 pub use error::RuntimeError;
+pub use exec::FactorSet;
 pub use generate::{DEFAULT_SEED, Finish, Sampling, StopRules};
 pub use halfbyte_formats::{
     FormatError, QuantType,
@@ -45,7 +48,7 @@ pub use halfbyte_formats::{
 };
 pub use halfbyte_kernels::{Isa, KernelError, KvType};
 pub use model::{LoadOptions, Model};
-pub use session::{Session, SessionOptions};
+pub use session::{Event, Session, SessionOptions};
 pub use stats::Stats;
 
 /// What is promised above, checked by the compiler; `'static` says that there is no lifetime in these types.

@@ -11,10 +11,11 @@ use halfbyte_formats::gguf::{Gguf, Load};
 use halfbyte_kernels::{Isa, Kernels};
 
 use crate::{
-    RuntimeError, Session, SessionOptions,
+    Compat, RopeFactors, RuntimeError, Session, SessionOptions,
+    compat::Semantics,
     config::ModelConfig,
     exec::Team,
-    models::{self, Graph},
+    models::{self, Graph, Input},
     text::{Tokenizer, TokenizerOptions},
 };
 
@@ -46,6 +47,10 @@ pub struct LoadOptions {
     pub mtp: Option<PathBuf>,
     /// Map the file (default), or copy it into memory to be immune against later changes to it.
     pub load: Load,
+    /// Whose arithmetic is used where engines differ: by default that of the model's authors.
+    pub compat: Compat,
+    /// Which rotation factors a LongRoPE model uses: by default those for the length of the sequence.
+    pub rope_factors: RopeFactors,
     /// How the vocabulary is read.
     pub tokenizer: TokenizerOptions,
 }
@@ -113,7 +118,8 @@ impl Model {
         };
         let mut config = ModelConfig::from_metadata(file.metadata())?;
         span.record("architecture", config.architecture.as_str());
-        let graph = models::load(file, mtp, &mut config, kernels)?;
+        let semantics = Semantics { compat: options.compat, factors: options.rope_factors };
+        let graph = models::load(&Input { file, sidecar: mtp, kernels, semantics }, &mut config)?;
         let tokenizer = match file.metadata().value("tokenizer.ggml.model") {
             Some(_) => Some(Tokenizer::from_metadata_with(file.metadata(), &options.tokenizer)?),
             None => None,

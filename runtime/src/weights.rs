@@ -81,22 +81,51 @@ impl<'a> Weights<'a> {
         rows: [usize; N],
         depth: usize,
     ) -> Result<[PackedMatrix; N], RuntimeError> {
-        let mut parts = Vec::with_capacity(N);
-        if self.contains(fused) {
+        let parts = if self.contains(fused) {
             let tensor = self.tensor(fused, &[depth, rows.iter().sum()])?;
-            let row_bytes = tensor.ty.row_bytes(depth)?;
-            let mut start = 0;
-            for part in rows {
-                let end = start + part * row_bytes;
-                parts.push(self.pack(fused, tensor, part, depth, tensor.data.slice(start..end)?)?);
-                start = end;
-            }
+            self.runs(fused, tensor, &rows, depth)?
         } else {
-            for (name, part) in names.iter().zip(rows) {
-                parts.push(self.matrix(name, part, depth)?);
-            }
-        }
+            names.iter().zip(rows).map(|(name, part)| self.matrix(name, part, depth)).collect::<Result<_, _>>()?
+        };
         parts.try_into().map_err(|_| RuntimeError::MissingTensor { name: fused.to_owned() })
+    }
+
+    /// The maps of `count` experts: `N` of them side by side in a tensor `{depth, rows of all, count}` called `stack`
+    /// or, for `N` = 1 in old files, each expert's in a tensor of its own, of which `single` gives the name.
+    pub(crate) fn experts<const N: usize>(
+        &mut self,
+        stack: &str,
+        single: impl Fn(usize) -> String,
+        count: usize,
+        rows: [usize; N],
+        depth: usize,
+    ) -> Result<Vec<[PackedMatrix; N]>, RuntimeError> {
+        let all = if N == 1 && !self.contains(stack) && self.contains(&single(0)) {
+            (0..count).map(|e| self.matrix(&single(e), rows[0], depth)).collect::<Result<Vec<_>, _>>()?
+        } else {
+            let tensor = self.tensor(stack, &[depth, rows.iter().sum(), count])?;
+            self.runs(stack, tensor, &rows.repeat(count), depth)?
+        };
+        let (each, _) = all.as_chunks::<N>();
+        Ok(each.to_vec())
+    }
+
+    /// Cuts a tensor into matrices of so many rows each.
+    fn runs(
+        &self,
+        name: &str,
+        tensor: &Tensor,
+        rows: &[usize],
+        depth: usize,
+    ) -> Result<Vec<PackedMatrix>, RuntimeError> {
+        let row_bytes = tensor.ty.row_bytes(depth)?;
+        let mut end = 0;
+        let mut cut = |&rows: &usize| {
+            let start = end;
+            end += rows * row_bytes;
+            self.pack(name, tensor, rows, depth, tensor.data.slice(start..end)?)
+        };
+        rows.iter().map(&mut cut).collect()
     }
 
     /// Biases over the same input, as vectors of their own or stacked in one called `fused`.

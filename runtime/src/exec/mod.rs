@@ -1,7 +1,10 @@
-//! How a forward pass uses the machine: a team of threads and an arena of activations.
+//! How a forward pass uses the machine: a team of threads, rotation tables and an arena of activations.
 
 mod pool;
+mod rope;
 mod scratch;
 
 pub(crate) use pool::Team;
+pub use rope::FactorSet;
+pub(crate) use rope::{Rotations, attention_factor};
 pub(crate) use scratch::{LOGIT_ROWS, Scratch};

@@ -2,7 +2,8 @@
 //!
 //! Shapes are for up to `batch` tokens at a time; a pass over fewer uses the front of each buffer.
 
-use crate::{RuntimeError, config::ModelConfig, memory::with_room};
+use super::rope::{FactorSet, Rotations};
+use crate::{RuntimeError, config::ModelConfig, layers::Routes, memory::with_room};
 
 /// Rows of logits computed at a time when a caller wants those of every position.
 pub(crate) const LOGIT_ROWS: usize = 8;
@@ -33,8 +34,8 @@ pub(crate) struct Scratch {
     pub(crate) cos: Vec<f32>,
     /// (batch, rope_dim / 2).
     pub(crate) sin: Vec<f32>,
-    /// Inverse frequency of each rotated pair: (rope_dim / 2).
-    pub(crate) inv_freq: Vec<f32>,
+    /// What a layer of experts needs.
+    pub(crate) moe: MoeScratch,
     /// Input pairs of the multi-token-prediction layer: (batch, 2 × hidden), empty without one.
     pub(crate) pairs: Vec<f32>,
     /// (LOGIT_ROWS, vocab).
@@ -66,34 +67,45 @@ impl Scratch {
             up: zeros(what, [batch, config.ffn])?,
             cos: zeros(what, [batch, half])?,
             sin: zeros(what, [batch, half])?,
-            inv_freq: inverse_frequencies(config.rope_base, config.rope_dim),
+            moe: MoeScratch::new(config, batch)?,
             pairs: zeros(what, [batch, pairs])?,
             logits: zeros("logits", [LOGIT_ROWS.min(batch), vocab])?,
         })
     }
 
     /// Fills `cos` and `sin` for positions `start..start + tokens`.
-    pub(crate) fn rotate_from(&mut self, start: usize, tokens: usize) {
-        let half = self.inv_freq.len();
-        let rows = self.cos.chunks_exact_mut(half).zip(self.sin.chunks_exact_mut(half));
-        for (position, (cos, sin)) in (start..start + tokens).zip(rows) {
-            for ((cos, sin), &inv_freq) in cos.iter_mut().zip(sin).zip(&self.inv_freq) {
-                // The angle is rounded to f32 as the reference does; its sine and cosine are then exact.
-                let angle = f64::from(position as f32 * inv_freq);
-                *cos = angle.cos() as f32;
-                *sin = angle.sin() as f32;
-            }
-        }
+    pub(crate) fn rotate(&mut self, rotations: &Rotations, set: FactorSet, start: usize, tokens: usize) {
+        let live = ..tokens * self.cos.len().checked_div(self.batch).unwrap_or(0);
+        rotations.fill(set, start, &mut self.cos[live], &mut self.sin[live]);
     }
 }
 
-/// `1 / base^(2i / n)` for `i` in `0..n / 2`, rounded to `f32` after each operation as transformers'
-/// `_compute_default_rope_parameters` rounds, so that angles at high positions agree with it to the last bit.
-fn inverse_frequencies(base: f32, n: usize) -> Vec<f32> {
-    (0..n / 2)
-        .map(|i| {
-            let exponent = (2 * i) as f32 / n as f32;
-            1.0 / f64::from(base).powf(f64::from(exponent)) as f32
+/// Activations of a layer of experts; empty in a model without.
+pub(crate) struct MoeScratch {
+    /// What the router says: (batch, experts).
+    pub(crate) scores: Vec<f32>,
+    /// Where each token goes: (batch).
+    pub(crate) routes: Vec<Routes>,
+    /// Tokens of the current expert: up to (batch).
+    pub(crate) tokens: Vec<usize>,
+    /// Their inputs: (batch, hidden).
+    pub(crate) input: Vec<f32>,
+    /// What the expert makes of them: (batch, hidden).
+    pub(crate) output: Vec<f32>,
+}
+
+impl MoeScratch {
+    fn new(config: &ModelConfig, batch: usize) -> Result<Self, RuntimeError> {
+        let what = "activations of experts";
+        let batch = if config.experts > 0 { batch } else { 0 };
+        let mut routes = with_room(what, batch)?;
+        routes.resize(batch, Routes::default());
+        Ok(Self {
+            scores: zeros(what, [batch, config.experts])?,
+            routes,
+            tokens: with_room(what, batch)?,
+            input: zeros(what, [batch, config.hidden])?,
+            output: zeros(what, [batch, config.hidden])?,
         })
-        .collect()
+    }
 }

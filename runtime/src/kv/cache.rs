@@ -6,7 +6,7 @@
 use halfbyte_kernels::{KvLayout, KvType};
 use memmap2::MmapMut;
 
-use crate::{RuntimeError, config::ModelConfig};
+use crate::{FactorSet, RuntimeError, config::ModelConfig};
 
 /// Keys and values of one layer.
 pub(crate) struct LayerKv<'a> {
@@ -23,6 +23,8 @@ pub(crate) struct KvCache {
     run: usize,
     memory: MmapMut,
     len: usize,
+    /// What all keys in it were rotated with.
+    factors: FactorSet,
 }
 
 impl KvCache {
@@ -32,7 +34,7 @@ impl KvCache {
         let run = layout.len_bytes()?;
         let bytes = run.saturating_mul(2 * layers);
         let memory = MmapMut::map_anon(bytes).map_err(|_| RuntimeError::OutOfMemory { what: "the KV cache", bytes })?;
-        Ok(Self { layout, layers, run, memory, len: 0 })
+        Ok(Self { layout, layers, run, memory, len: 0, factors: FactorSet::Short })
     }
 
     /// Positions that count.
@@ -58,6 +60,20 @@ impl KvCache {
     /// Forgets all positions from `len` up.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    /// What keys are rotated with.
+    pub(crate) fn factors(&self) -> FactorSet {
+        self.factors
+    }
+
+    /// From here on keys are rotated with `factors`: those that were rotated otherwise are forgotten. Returns how many.
+    pub(crate) fn rotate_with(&mut self, factors: FactorSet) -> usize {
+        if factors == self.factors {
+            return 0;
+        }
+        self.factors = factors;
+        std::mem::take(&mut self.len)
     }
 
     /// The runs of `layer`; an empty layer if there is no such one, which the kernels refuse.

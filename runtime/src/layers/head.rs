@@ -1,6 +1,6 @@
 //! The residual stream to logits, for as many positions as the caller wants.
 
-use super::{Exec, Linear, rms_norm};
+use super::{Exec, Linear, Norm};
 use crate::{RuntimeError, exec::LOGIT_ROWS};
 
 /// Positions whose logits are wanted.
@@ -12,13 +12,13 @@ pub(crate) enum Want<'a> {
     Each(&'a mut dyn FnMut(usize, &[f32])),
 }
 
-/// `x: (tokens, hidden)` → RMSNorm → logits, in groups of rows of `logits: (LOGIT_ROWS, vocab)`.
+/// `x: (tokens, hidden)` → norm → logits, in groups of rows of `logits: (LOGIT_ROWS, vocab)`.
 ///
 /// `normed: (tokens, hidden)` is scratch.
 #[expect(clippy::too_many_arguments, reason = "weights, activations and scratch of one step")]
 pub(crate) fn head(
     exec: Exec<'_>,
-    (norm, eps): (&[f32], f32),
+    norm: &Norm,
     output: &Linear,
     x: &[f32],
     normed: &mut [f32],
@@ -26,15 +26,15 @@ pub(crate) fn head(
     first: usize,
     want: &mut Want<'_>,
 ) -> Result<(), RuntimeError> {
-    let (hidden, vocab) = (norm.len(), output.weight.rows());
+    let (hidden, vocab) = (norm.weight.len(), output.weight.rows());
     match want {
         Want::Last => {
             let last = x.len().saturating_sub(hidden);
-            rms_norm(exec, &x[last..], norm, eps, &mut normed[..hidden])?;
+            norm.forward(exec, &x[last..], &mut normed[..hidden])?;
             output.forward(exec, &normed[..hidden], &mut logits[..vocab])
         }
         Want::Each(each) => {
-            rms_norm(exec, x, norm, eps, &mut normed[..x.len()])?;
+            norm.forward(exec, x, &mut normed[..x.len()])?;
             let rows = logits.len().checked_div(vocab).unwrap_or(1).clamp(1, LOGIT_ROWS);
             let mut last = 0;
             for (group, part) in normed[..x.len()].chunks(rows * hidden).enumerate() {

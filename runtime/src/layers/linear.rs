@@ -26,6 +26,11 @@ impl Linear {
             Ok(())
         })
     }
+
+    /// Bytes of its weights.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.weight.data().len()
+    }
 }
 
 impl From<PackedMatrix> for Linear {

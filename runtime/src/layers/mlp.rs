@@ -1,11 +1,11 @@
-//! The gated feed-forward half-layer, SwiGLU.
+//! The gated feed-forward layer, SwiGLU.
 
 use halfbyte_kernels::ops;
 
 use super::{Exec, Linear};
-use crate::{RuntimeError, config::ModelConfig, exec::Scratch};
+use crate::{RuntimeError, exec::Scratch};
 
-/// Weights of a feed-forward half-layer.
+/// Weights of a feed-forward layer.
 pub(crate) struct Mlp {
     /// (ffn, hidden).
     pub(crate) gate: Linear,
@@ -16,26 +16,39 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    /// `x += Down (silu(Gate h) * Up h)` for `h = scratch.normed`.
-    pub(crate) fn forward(
+    /// The half-layer: `x += Down (silu(Gate h) * Up h)` for `h = scratch.normed`.
+    pub(crate) fn forward(&self, exec: Exec<'_>, scratch: &mut Scratch, tokens: usize) -> Result<(), RuntimeError> {
+        let live = ..tokens * self.down.weight.rows();
+        let Scratch { x, normed, delta, gate, up, .. } = scratch;
+        self.map(exec, &normed[live], gate, up, &mut delta[live])?;
+        ops::add(exec.kernels, &mut x[live], &delta[live])?;
+        Ok(())
+    }
+
+    /// `out = Down (silu(Gate h) * Up h)` for `h: (tokens, hidden)`; `gate` and `up`, at least `(tokens, ffn)`, are
+    /// scratch.
+    pub(crate) fn map(
         &self,
         exec: Exec<'_>,
-        config: &ModelConfig,
-        scratch: &mut Scratch,
-        tokens: usize,
+        h: &[f32],
+        gate: &mut [f32],
+        up: &mut [f32],
+        out: &mut [f32],
     ) -> Result<(), RuntimeError> {
-        let normed = &scratch.normed[..tokens * config.hidden];
-        let gate = &mut scratch.gate[..tokens * config.ffn];
-        let up = &mut scratch.up[..tokens * config.ffn];
-        self.gate.forward(exec, normed, gate)?;
-        self.up.forward(exec, normed, up)?;
+        let width = self.gate.weight.rows();
+        let live = ..h.len().checked_div(self.gate.weight.depth()).unwrap_or(0) * width;
+        let (gate, up) = (&mut gate[live], &mut up[live]);
+        self.gate.forward(exec, h, gate)?;
+        self.up.forward(exec, h, up)?;
         let up = &*up;
-        exec.team.chunks(gate, config.ffn, &|token, gate| {
-            ops::silu_mul(exec.kernels, gate, &up[token * config.ffn..][..config.ffn])
+        exec.team.chunks(gate, width, &|token, gate| {
+            ops::silu_mul(exec.kernels, gate, &up[token * width..][..width])
         })?;
-        let delta = &mut scratch.delta[..tokens * config.hidden];
-        self.down.forward(exec, gate, delta)?;
-        ops::add(exec.kernels, &mut scratch.x[..tokens * config.hidden], delta)?;
-        Ok(())
+        self.down.forward(exec, gate, out)
+    }
+
+    /// Bytes of its weights.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.gate.len_bytes() + self.up.len_bytes() + self.down.len_bytes()
     }
 }

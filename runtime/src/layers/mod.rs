@@ -5,14 +5,20 @@ mod embed;
 mod head;
 mod linear;
 mod mlp;
+mod moe;
+mod norm;
+mod router;
 
 pub(crate) use attention::Attention;
 pub(crate) use embed::embed;
 pub(crate) use head::{Want, head};
 pub(crate) use linear::Linear;
 pub(crate) use mlp::Mlp;
+pub(crate) use moe::Moe;
+pub(crate) use norm::Norm;
+pub(crate) use router::{CHOSEN, Router, Routes};
 
-use halfbyte_kernels::{Kernels, ops};
+use halfbyte_kernels::Kernels;
 
 use crate::{RuntimeError, cancel::CancelToken, exec::Team};
 
@@ -29,19 +35,4 @@ impl Exec<'_> {
     pub(crate) fn check(&self) -> Result<(), RuntimeError> {
         if self.cancel.is_cancelled() { Err(RuntimeError::Cancelled) } else { Ok(()) }
     }
-}
-
-/// `out = x / sqrt(mean(x²) + eps) * weight` for each row of `x: (tokens, weight.len())`.
-pub(crate) fn rms_norm(
-    exec: Exec<'_>,
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    out: &mut [f32],
-) -> Result<(), RuntimeError> {
-    let width = weight.len();
-    exec.team.chunks(out, width, &|token, out| {
-        let row = x.get(token * width..(token + 1) * width).unwrap_or(&[]);
-        ops::rms_norm(exec.kernels, row, weight, eps, out)
-    })
 }

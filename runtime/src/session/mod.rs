@@ -12,7 +12,7 @@ use std::{fmt, time::Instant};
 use halfbyte_kernels::KvType;
 
 use crate::{
-    CancelToken, Finish, Model, RuntimeError, Sampling, Stats, StopRules,
+    CancelToken, FactorSet, Finish, Model, RuntimeError, Sampling, Stats, StopRules,
     exec::Scratch,
     generate::{Sampler, StopBuffer},
     kv::KvCache,
@@ -95,10 +95,28 @@ pub struct Session {
     stats: Stats,
     /// Told how far a long prompt has come.
     progress: Option<Progress>,
+    /// Told what happens besides.
+    events: Option<Events>,
 }
 
 /// Called with the number of tokens run and of those to be run.
 type Progress = Box<dyn FnMut(usize, usize) + Send>;
+type Events = Box<dyn FnMut(&Event) + Send>;
+
+/// What a session does that its caller did not ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The sequence has crossed the original context of a LongRoPE model, in either direction, so that it is rotated
+    /// otherwise from its first token on: everything that was run before is about to be run again. That can be
+    /// cancelled like a long prompt, and the tokens stay as they were.
+    Rerun {
+        /// How many tokens.
+        tokens: usize,
+        /// The factors that are right now.
+        factors: FactorSet,
+    },
+}
 
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Self, RuntimeError> {
@@ -126,6 +144,7 @@ impl Session {
             text: String::with_capacity(256),
             cancel: CancelToken::default(),
             progress: None,
+            events: None,
             model,
         })
     }
@@ -156,6 +175,11 @@ impl Session {
     /// pushed. Prompts of one batch are not worth a call.
     pub fn on_progress(&mut self, each: impl FnMut(usize, usize) + Send + 'static) {
         self.progress = Some(Box::new(each));
+    }
+
+    /// Calls `each` when the session does something on its own account that takes time.
+    pub fn on_event(&mut self, each: impl FnMut(&Event) + Send + 'static) {
+        self.events = Some(Box::new(each));
     }
 
     /// Runs `text` as the continuation of the session; special tokens in it are ordinary text. The vocabulary's
@@ -227,7 +251,7 @@ impl Session {
         // An application's callback that panicked inside `mtp_logits` can have left rows of no token.
         self.cache.truncate(held);
         self.tokens.extend_from_slice(tokens);
-        if let Err(error) = self.catch_up(want) {
+        if let Err(error) = self.catch_up(held, want) {
             self.tokens.truncate(held);
             self.unsettle();
             return Err(error);
@@ -253,26 +277,39 @@ impl Session {
         self.stop.clear();
     }
 
-    /// Runs all tokens that have not been run, in batches.
-    fn catch_up(&mut self, want: &mut Want<'_>) -> Result<(), RuntimeError> {
-        let Self { model, cache, scratch, cancel, tokens, progress, .. } = self;
+    /// Runs all tokens that have not been run, in batches; `want` is about those from the index `from` on.
+    ///
+    /// LongRoPE: if the tokens have become so many, or so few, that the other factors are right, none counts as run.
+    fn catch_up(&mut self, from: usize, want: &mut Want<'_>) -> Result<(), RuntimeError> {
+        let Self { model, cache, scratch, cancel, tokens, progress, events, .. } = self;
         let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
-        let tokens = tokens.get(cache.len()..).unwrap_or(&[]);
-        for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
+        let factors = model.graph().rotations().set(tokens.len(), cache.capacity());
+        let forgotten = cache.rotate_with(factors);
+        if forgotten > 0 {
+            tracing::info!(tokens = forgotten, factors = factors.name(), "other rotation factors: running again");
+            if let Some(events) = events {
+                events(&Event::Rerun { tokens: forgotten, factors });
+            }
+        }
+        let (start, end) = (cache.len(), tokens.len());
+        while cache.len() < end {
             exec.check()?;
-            let offset = chunk * scratch.batch;
+            let at = cache.len();
+            let wanted = at >= from;
+            let stop = end.min(at + scratch.batch).min(if wanted { end } else { from });
+            let part = tokens.get(at..stop).unwrap_or(&[]);
             match want {
-                Want::Last => model.graph().forward(exec, scratch, cache, part, &mut Want::Last)?,
-                Want::Each(each) => {
-                    let mut shifted = |index: usize, logits: &[f32]| each(offset + index, logits);
+                Want::Each(each) if wanted => {
+                    let mut shifted = |index: usize, logits: &[f32]| each(at - from + index, logits);
                     model.graph().forward(exec, scratch, cache, part, &mut Want::Each(&mut shifted))?;
                 }
+                _ => model.graph().forward(exec, scratch, cache, part, &mut Want::Last)?,
             }
             cache.commit(part.len());
-            if tokens.len() > scratch.batch
+            if end - start > scratch.batch
                 && let Some(progress) = progress
             {
-                progress(offset + part.len(), tokens.len());
+                progress(stop - start, end - start);
             }
         }
         Ok(())
@@ -280,7 +317,7 @@ impl Session {
 
     /// Makes `scratch.logits` those of the last token.
     fn settle(&mut self) -> Result<(), RuntimeError> {
-        self.catch_up(&mut Want::Last)
+        self.catch_up(0, &mut Want::Last)
     }
 
     /// `scratch.logits` are no longer those of the last token: it has to be run again before they are of use.

@@ -26,7 +26,6 @@ impl Session {
         tokens: &[u32],
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<(), RuntimeError> {
-        self.settle()?;
         self.push(tokens, &mut Want::Each(&mut each))
     }
 

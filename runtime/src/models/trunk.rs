@@ -1,0 +1,195 @@
+//! What the families have in common: an embedding, layers of attention and feed-forward, a norm and a head.
+//!
+//! A family loads these parts under its own names and rules; the order of computation is the same for all.
+
+use halfbyte_formats::gguf::Gguf;
+use halfbyte_kernels::PackedMatrix;
+
+use super::Graph;
+use crate::{
+    RuntimeError,
+    config::{MAX_COUNT, ModelConfig},
+    exec::{Rotations, Scratch},
+    kv::{KvCache, LayerKv},
+    layers::{Attention, Exec, Linear, Mlp, Moe, Norm, Want, embed, head},
+    weights::Weights,
+};
+
+pub(super) const TOKEN_EMBD: &str = "token_embd.weight";
+pub(super) const OUTPUT_NORM: &str = "output_norm.weight";
+pub(super) const OUTPUT: &str = "output.weight";
+
+/// A decoder: `x = embed(token)`, every layer, then `head(norm(x))`.
+pub(super) struct Trunk {
+    pub(super) config: ModelConfig,
+    /// (vocab, hidden).
+    pub(super) embed: PackedMatrix,
+    pub(super) rotations: Rotations,
+    pub(super) blocks: Vec<Block>,
+    pub(super) norm: Norm,
+    /// (vocab, hidden); the embedding itself if tied.
+    pub(super) output: Linear,
+}
+
+/// One transformer layer.
+pub(super) struct Block {
+    pub(super) attn_norm: Norm,
+    pub(super) attention: Attention,
+    pub(super) ffn_norm: Norm,
+    pub(super) ffn: FeedForward,
+}
+
+/// The second half of a layer.
+pub(super) enum FeedForward {
+    /// The same for every token.
+    Mlp(Mlp),
+    /// Experts, of which a token uses some.
+    Moe(Moe),
+}
+
+impl Block {
+    /// `x += attention(norm(x))`, then `x += ffn(norm(x))`, for `x = scratch.x: (tokens, hidden)`.
+    pub(super) fn forward(
+        &self,
+        exec: Exec<'_>,
+        config: &ModelConfig,
+        scratch: &mut Scratch,
+        mut kv: LayerKv<'_>,
+        start: usize,
+        tokens: usize,
+    ) -> Result<(), RuntimeError> {
+        let live = ..tokens * config.hidden;
+        self.attn_norm.forward(exec, &scratch.x[live], &mut scratch.normed[live])?;
+        self.attention.forward(exec, config, scratch, &mut kv, start, tokens)?;
+        self.ffn_norm.forward(exec, &scratch.x[live], &mut scratch.normed[live])?;
+        match &self.ffn {
+            FeedForward::Mlp(mlp) => mlp.forward(exec, scratch, tokens),
+            FeedForward::Moe(moe) => moe.forward(exec, scratch, tokens),
+        }
+    }
+
+    fn decode_bytes(&self) -> usize {
+        let attention = [&self.attention.q, &self.attention.k, &self.attention.v, &self.attention.o];
+        let ffn = match &self.ffn {
+            FeedForward::Mlp(mlp) => mlp.len_bytes(),
+            FeedForward::Moe(moe) => moe.decode_bytes(),
+        };
+        attention.map(Linear::len_bytes).iter().sum::<usize>() + ffn
+    }
+}
+
+impl Graph for Trunk {
+    fn forward(
+        &self,
+        exec: Exec<'_>,
+        scratch: &mut Scratch,
+        cache: &mut KvCache,
+        tokens: &[u32],
+        want: &mut Want<'_>,
+    ) -> Result<(), RuntimeError> {
+        let (config, start) = (&self.config, cache.len());
+        let live = ..tokens.len() * config.hidden;
+        embed(&self.embed, tokens, &mut scratch.x[live])?;
+        scratch.rotate(&self.rotations, cache.factors(), start, tokens.len());
+        for (n, block) in self.blocks.iter().enumerate() {
+            exec.check()?;
+            block.forward(exec, config, scratch, cache.layer(n), start, tokens.len())?;
+        }
+        let Scratch { x, normed, logits, .. } = scratch;
+        head(exec, &self.norm, &self.output, &x[live], normed, logits, 0, want)
+    }
+
+    fn vocab(&self) -> usize {
+        self.embed.rows()
+    }
+
+    fn rotations(&self) -> &Rotations {
+        &self.rotations
+    }
+
+    fn decode_bytes(&self) -> usize {
+        self.blocks.iter().map(Block::decode_bytes).sum::<usize>() + self.output.len_bytes()
+    }
+}
+
+/// The embedding and the head's matrix, which are one if the file has no `output.weight`.
+pub(super) fn embedding_and_head(
+    file: &Gguf,
+    weights: &mut Weights<'_>,
+    config: &ModelConfig,
+) -> Result<(PackedMatrix, PackedMatrix), RuntimeError> {
+    let vocab = embedding_rows(file, config)?;
+    let embed = weights.matrix(TOKEN_EMBD, vocab, config.hidden)?;
+    let head = if weights.contains(OUTPUT) { weights.matrix(OUTPUT, vocab, config.hidden)? } else { embed.clone() };
+    Ok((embed, head))
+}
+
+/// Rows of the embedding: the vocabulary's size if the file has one, else what the tensor says.
+fn embedding_rows(file: &Gguf, config: &ModelConfig) -> Result<usize, RuntimeError> {
+    let tensor = file.tensor(TOKEN_EMBD).ok_or_else(|| RuntimeError::MissingTensor { name: TOKEN_EMBD.to_owned() })?;
+    let rows = tensor.dims.get(1).copied().unwrap_or(1);
+    let expected = file.metadata().strings("tokenizer.ggml.tokens")?.map_or(rows, |tokens| tokens.len());
+    // Ids have to fit a `u32`.
+    let expected = expected.min(MAX_COUNT);
+    if rows == expected {
+        return Ok(rows);
+    }
+    Err(RuntimeError::TensorShape {
+        name: TOKEN_EMBD.to_owned(),
+        expected: vec![config.hidden, expected],
+        found: tensor.dims.clone(),
+    })
+}
+
+/// Which of the attention's maps have a bias.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Biases {
+    None,
+    QueryKeyValue,
+    All,
+}
+
+/// The attention of layer `n`; q, k and v in one tensor or in three.
+pub(super) fn attention(
+    weights: &mut Weights<'_>,
+    config: &ModelConfig,
+    n: usize,
+    biases: Biases,
+) -> Result<Attention, RuntimeError> {
+    let (hidden, q, kv) = (config.hidden, config.q_rows(), config.kv_rows());
+    let name = |part: &str| format!("blk.{n}.{part}");
+    let [qw, kw, vw] = weights.stacked(
+        &name("attn_qkv.weight"),
+        [&name("attn_q.weight"), &name("attn_k.weight"), &name("attn_v.weight")],
+        [q, kv, kv],
+        hidden,
+    )?;
+    let [qb, kb, vb] = if biases == Biases::None {
+        Default::default()
+    } else {
+        weights.stacked_vectors(
+            &name("attn_qkv.bias"),
+            [&name("attn_q.bias"), &name("attn_k.bias"), &name("attn_v.bias")],
+            [q, kv, kv],
+        )?
+    };
+    let o = weights.matrix(&name("attn_output.weight"), hidden, q)?;
+    let ob = if biases == Biases::All { weights.vector(&name("attn_output.bias"), hidden)? } else { Vec::new() };
+    Ok(Attention {
+        q: Linear { weight: qw, bias: qb },
+        k: Linear { weight: kw, bias: kb },
+        v: Linear { weight: vw, bias: vb },
+        o: Linear { weight: o, bias: ob },
+    })
+}
+
+/// The SwiGLU of layer `n`; gate and up in two tensors, or in one that has the name of the second.
+pub(super) fn mlp(weights: &mut Weights<'_>, config: &ModelConfig, n: usize) -> Result<Mlp, RuntimeError> {
+    let (hidden, ffn) = (config.hidden, config.ffn);
+    let name = |part: &str| format!("blk.{n}.{part}");
+    let (gate_name, up_name) = (name("ffn_gate.weight"), name("ffn_up.weight"));
+    let fused = if weights.contains(&gate_name) { "" } else { &up_name };
+    let [gate, up] = weights.stacked(fused, [&gate_name, &up_name], [ffn, ffn], hidden)?;
+    let down = weights.matrix(&name("ffn_down.weight"), hidden, ffn)?;
+    Ok(Mlp { gate: gate.into(), up: up.into(), down: down.into() })
+}
