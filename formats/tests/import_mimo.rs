@@ -563,7 +563,7 @@ fn broken_tokenizers_are_named() {
     let cases: [(&str, Spoil, &str); 11] = [
         ("no model", |t| t["model"] = json!(null), "model.vocab"),
         ("unigram", |t| t["model"]["type"] = json!("Unigram"), "model.type"),
-        ("byte fallback", |t| t["model"]["byte_fallback"] = json!(true), "model.byte_fallback"),
+        ("no byte tokens", |t| t["model"]["byte_fallback"] = json!(true), "model.vocab[\"<0x00>\"]"),
         ("id past the rows", |t| t["model"]["vocab"]["x"] = json!(VOCAB), "model.vocab[\"x\"]"),
         ("id twice", |t| t["model"]["vocab"]["x"] = json!(5), "model.vocab[\"x\"]"),
         ("negative id", |t| t["model"]["vocab"]["x"] = json!(-1), "model.vocab[\"x\"]"),

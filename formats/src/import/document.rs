@@ -40,6 +40,11 @@ impl Document {
         field.split('.').try_fold(&self.root, child).filter(|value| !value.is_null())
     }
 
+    /// The field `first` if it is there, else `second`, which may be absent too.
+    pub(super) fn either<'f>(&self, first: &'f str, second: &'f str) -> &'f str {
+        if self.value(first).is_some() { first } else { second }
+    }
+
     /// The error that `field` is not what was expected.
     pub(super) fn wrong(&self, field: &str, expected: impl Into<String>) -> FormatError {
         let found = self.value(field).map_or_else(|| "missing".to_owned(), excerpt);
@@ -92,6 +97,13 @@ impl Document {
         number
             .filter(|number| *number > 0.0 && number.is_finite())
             .ok_or_else(|| self.wrong(field, "a positive number"))
+    }
+
+    /// A list of exactly `len` positive, finite numbers.
+    pub(super) fn positives(&self, field: &str, len: usize) -> Result<Vec<f32>, FormatError> {
+        let list = self.value(field).and_then(Value::as_array).filter(|list| list.len() == len);
+        list.ok_or_else(|| self.wrong(field, format!("a list of {len} numbers")))?;
+        (0..len).map(|index| self.positive(&format!("{field}.{index}"))).collect()
     }
 
     /// A truth value, or `default` if the field is absent.

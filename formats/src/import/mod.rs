@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is a directory: `config.json` (hyperparameters), `tokenizer.json`, and weights in one
 //! `model.safetensors` or in shards that `model.safetensors.index.json` lists. [`Checkpoint::open`] reads and checks
-//! everything but the weights' values; the architecture's module (so far `mimo`) turns it into plans, one per
+//! everything but the weights' values; the architecture's module (`mimo`, `phi3`, `phimoe`) turns it into plans, one per
 //! GGUF file. Writing streams: weights are mapped, decoded, quantised and written a few rows at a time, so memory
 //! does not grow with the model.
 //!
@@ -19,9 +19,13 @@
 //! # }
 //! ```
 
+mod config;
 mod document;
 mod mimo;
+mod phi3;
+mod phimoe;
 mod plan;
+mod rope;
 mod tokenizer;
 mod weights;
 
@@ -31,6 +35,9 @@ use crate::{FormatError, quant::Mix};
 use document::Document;
 use plan::Plan;
 use weights::Weights;
+
+/// What a checkpoint may be, for a message.
+const ARCHITECTURES: &str = "Qwen2ForCausalLM, MiMoForCausalLM, Phi3ForCausalLM or PhiMoEForCausalLM";
 
 /// A checkpoint whose every field, token and tensor shape has been checked.
 #[derive(Debug)]
@@ -68,7 +75,9 @@ impl Checkpoint {
         let mut weights = Weights::open(dir)?;
         let (mut trunk, mtp) = match architecture {
             "Qwen2ForCausalLM" | "MiMoForCausalLM" => mimo::plan(&config, &mut weights)?,
-            _ => return Err(config.wrong("architectures.0", "Qwen2ForCausalLM or MiMoForCausalLM")),
+            "Phi3ForCausalLM" => (phi3::plan(&config, &mut weights)?, None),
+            "PhiMoEForCausalLM" | "PhimoeForCausalLM" => (phimoe::plan(&config, &mut weights)?, None),
+            _ => return Err(config.wrong("architectures.0", ARCHITECTURES)),
         };
         weights.finish()?;
         // Models have no name inside the directory; the directory's own is the best there is.

@@ -110,6 +110,12 @@ impl Weights {
 }
 
 impl Stored {
+    /// A vector that is no tensor in the checkpoint.
+    pub(super) fn vector(values: &[f32]) -> Self {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { shape: vec![values.len()], dtype: Dtype::F32, data: data.into() }
+    }
+
     /// The element type, `None` if it is not one of the floats checkpoints use.
     pub(super) fn quant_type(&self) -> Option<QuantType> {
         match self.dtype {
