@@ -100,7 +100,8 @@ impl ModelConfig {
         }
         let rope_base = keys.positive_or("rope.freq_base", 10_000.0)?;
         let norm_eps = keys.positive("attention.layer_norm_rms_epsilon")?;
-        let original_context = keys.count_or("rope.scaling.original_context_length", 2..=MAX_CONTEXT, context.max(2))?;
+        let original_context =
+            keys.count_or("rope.scaling.original_context_length", 2..=MAX_CONTEXT, context.max(2))?;
         let scalings: &[&str] = if LONGROPE.contains(&architecture) { &["none", "longrope"] } else { &["none"] };
         if let Some(scaling) = metadata.str(&keys.full("rope.scaling.type"))?
             && !scalings.contains(&scaling)

@@ -41,9 +41,8 @@ impl Mlp {
         self.gate.forward(exec, h, gate)?;
         self.up.forward(exec, h, up)?;
         let up = &*up;
-        exec.team.chunks(gate, width, &|token, gate| {
-            ops::silu_mul(exec.kernels, gate, &up[token * width..][..width])
-        })?;
+        exec.team
+            .chunks(gate, width, &|token, gate| ops::silu_mul(exec.kernels, gate, &up[token * width..][..width]))?;
         self.down.forward(exec, gate, out)
     }
 
