@@ -191,7 +191,8 @@ def main():
     options = arguments.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    models = [make(name, spec, options.out, options.large) for name, spec in (LARGE if options.large else SMALL).items()]
+    specs = LARGE if options.large else SMALL
+    models = [make(name, spec, options.out, options.large) for name, spec in specs.items()]
     index = {"versions": {"transformers": transformers.__version__, "torch": torch.__version__}, "models": models}
     (options.out / "phi.json").write_text(json.dumps(index) + "\n")
 

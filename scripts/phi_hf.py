@@ -1,4 +1,4 @@
-"""Hugging Face directories of small Phi models: config.json, tokenizer and weights laid out as Microsoft published them."""
+"""Hugging Face directories of small Phi models: config.json, tokenizer and weights as Microsoft lays them out."""
 
 import json
 import pathlib
@@ -56,7 +56,7 @@ def byte_level(kind):
 
 
 def sentence_pieces():
-    """In the order of SentencePiece: unknown, control, bytes, merges by rank, single characters; then the added ones."""
+    """In the order of SentencePiece: unknown, control, bytes, merges by rank, characters; then the added ones."""
     learner = tokenizers.Tokenizer(models.BPE())
     learner.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
     learner.pre_tokenizer = pre_tokenizers.Split(SPACE, "merged_with_next")
@@ -91,7 +91,7 @@ def config(spec, special=(1, 2, 2)):
         "num_hidden_layers": spec["layers"], "num_key_value_heads": spec["kv_heads"],
         "original_max_position_embeddings": spec.get("original", spec["context"]), "rms_norm_eps": spec["eps"],
         "rope_scaling": None, "rope_theta": spec["theta"], "sliding_window": spec["window"],
-        "tie_word_embeddings": spec["tied"], "torch_dtype": str(spec.get("dtype", torch.float32)).removeprefix("torch."),
+        "tie_word_embeddings": spec["tied"], "torch_dtype": str(spec.get("dtype", torch.float32))[6:],
         "transformers_version": "4.47.0", "use_cache": True, "vocab_size": spec["vocab"],
     }
     if "original" in spec:
@@ -119,7 +119,7 @@ def config(spec, special=(1, 2, 2)):
 
 
 def write_directory(path, spec, tensors):
-    """config.json and weights, cut into files of at most spec["shard"]; with a tokenizer if spec["tokenizer"] names one."""
+    """config.json and weights, cut into files of at most spec["shard"]; with a tokenizer if spec names one."""
     path.mkdir(exist_ok=True)
     special = (1, 2, 2)
     kind = spec.get("tokenizer")

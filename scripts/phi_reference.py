@@ -126,8 +126,9 @@ def sparsemixer(scores, seen=None):
             if seen is not None:
                 count = kept.sum(-1)
                 gaps = np.where(np.arange(s.shape[1]) == expert, np.inf, top - left)
-                for name, found in [("alone", count == 1), ("two", count == 2), ("more", count > 2),
-                                    ("negative", top[:, 0] < 0), ("zero", top[:, 0] == 0), ("tie", (gaps == 0).any(-1))]:
+                found = {"alone": count == 1, "two": count == 2, "more": count > 2, "negative": top < 0,
+                         "zero": top == 0, "tie": (gaps == 0).any(-1)}
+                for name, found in found.items():
                     seen[f"w{place} {name}"] = seen.get(f"w{place} {name}", 0) + int(found.sum())
                 # An exact tie is one in every arithmetic; any other margin must be clear of rounding.
                 close = [np.abs(ratio - 2 * JITTER).min(), gaps[gaps > 0].min()]

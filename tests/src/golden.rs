@@ -1,27 +1,50 @@
-//! The committed models of `scripts/golden_qwen2.py` and what they must compute.
+//! The committed models of `scripts/golden_qwen2.py` and `scripts/golden_phi.py`, and what they must compute.
 //!
-//! The files are part of the test binary, so it runs on any device without a file system or network. See the script
+//! The files are part of the test binary, so it runs on any device without a file system or network. See the scripts
 //! for how they were made and what the two truths are.
 
+use halfbyte::RopeFactors;
 use halfbyte_formats::gguf::Gguf;
 use serde_json::Value;
 
-const INDEX: &str = include_str!("../tests/golden/index.json");
-const FILES: [(&str, &[u8], &[u8]); 3] = [
-    ("untied", include_bytes!("../tests/golden/untied.gguf"), include_bytes!("../tests/golden/untied.bin")),
-    ("tied", include_bytes!("../tests/golden/tied.gguf"), include_bytes!("../tests/golden/tied.bin")),
-    ("mimo", include_bytes!("../tests/golden/mimo.gguf"), include_bytes!("../tests/golden/mimo.bin")),
+const QWEN2: &str = include_str!("../tests/golden/index.json");
+const PHI: &str = include_str!("../tests/golden/phi.json");
+
+/// A model's name, the index it is in, its GGUF and its logits.
+type Files = (&'static str, &'static str, &'static [u8], &'static [u8]);
+
+macro_rules! files {
+    ($index:expr, $name:literal) => {
+        (
+            $name,
+            $index,
+            include_bytes!(concat!("../tests/golden/", $name, ".gguf")),
+            include_bytes!(concat!("../tests/golden/", $name, ".bin")),
+        )
+    };
+}
+
+const FILES: [Files; 9] = [
+    files!(QWEN2, "untied"),
+    files!(QWEN2, "tied"),
+    files!(QWEN2, "mimo"),
+    files!(PHI, "phi4"),
+    files!(PHI, "phi4-mini"),
+    files!(PHI, "phi3-window"),
+    files!(PHI, "phimoe"),
+    files!(PHI, "phimoe-tiny"),
+    files!(PHI, "phimoe-35"),
 ];
 
 /// A model and sequences with known logits.
 pub struct Golden {
-    /// `untied`, `tied` or `mimo`.
+    /// As in the scripts.
     pub name: &'static str,
     /// The file, in memory.
     pub gguf: Gguf,
     /// Size of the vocabulary.
     pub vocab: usize,
-    /// Sequences, the shortest first.
+    /// Sequences; the first of a length is the one without forced factors.
     pub cases: Vec<Case>,
 }
 
@@ -29,8 +52,10 @@ pub struct Golden {
 pub struct Case {
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// Sliding window, if the truth was computed with one.
+    /// Sliding window, if the truth was computed with one that is not in the file.
     pub window: Option<usize>,
+    /// The rope factors it was computed with.
+    pub factors: RopeFactors,
     /// Logits of the trunk.
     pub logits: Truth,
     /// Logits of the multi-token-prediction layer, if the model has one; its first position is 1.
@@ -62,8 +87,8 @@ impl Golden {
     /// If there is none, or the fixtures are damaged.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let &(name, gguf, blob) = FILES.iter().find(|(known, ..)| *known == name).expect("a golden model");
-        let index: Value = serde_json::from_str(INDEX).expect("index.json");
+        let &(name, index, gguf, blob) = FILES.iter().find(|(known, ..)| *known == name).expect("a golden model");
+        let index: Value = serde_json::from_str(index).expect("an index");
         let entry = array(&index["models"]).iter().find(|entry| entry["name"] == name).expect("in the index");
         let vocab = number(&entry["vocab"]);
         Self {
@@ -101,6 +126,7 @@ impl Case {
         Self {
             tokens: words(blob, &case["tokens"], count, u32::from_le_bytes),
             window: case["window"].as_u64().map(|window| usize::try_from(window).expect("small")),
+            factors: case["factors"].as_str().map_or(RopeFactors::Auto, |name| name.parse().expect("a set of factors")),
             logits: truth("logits", count).expect("logits"),
             mtp: truth("mtp", count - 1),
         }

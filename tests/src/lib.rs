@@ -14,10 +14,16 @@ use halfbyte_formats::gguf::Gguf;
 /// # Errors
 /// As [`Model::from_gguf`].
 pub fn model_on(file: &Gguf, threads: usize, isa: Option<Isa>) -> Result<Model, RuntimeError> {
+    Model::from_gguf(file, None, &options_on(threads, isa))
+}
+
+/// How to load a model that computes with `threads` threads of `isa`.
+#[must_use]
+pub fn options_on(threads: usize, isa: Option<Isa>) -> LoadOptions {
     let mut options = LoadOptions::default();
     options.threads = Some(threads);
     options.isa = isa;
-    Model::from_gguf(file, None, &options)
+    options
 }
 
 /// A session with keys and values of `kv`, whose prompts run `batch` tokens at a time.
