@@ -2,13 +2,16 @@
 
 #![no_main]
 
-use halfbyte::{Gguf, LoadOptions, Model, RuntimeError, Sampling, SessionOptions, StopRules};
+use halfbyte::{Compat, Gguf, LoadOptions, Model, RuntimeError, Sampling, SessionOptions, StopRules};
 use halfbyte_fuzz::model;
 use libfuzzer_sys::fuzz_target;
 
 fn run(input: &model::Model) -> Result<(), RuntimeError> {
     let mut options = LoadOptions::default();
     options.threads = Some(1);
+    if input.compat {
+        options.compat = Compat::LlamaCpp;
+    }
     let model = Model::from_gguf(&Gguf::from_bytes(input.build())?, None, &options)?;
     let mut shape = SessionOptions::default();
     shape.context = Some(model.config().context.min(48));

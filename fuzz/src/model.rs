@@ -1,4 +1,4 @@
-//! Small `qwen2` files that are right in most places, so that many load and all that load have to run.
+//! Small files of every family that are right in most places, so that many load and all that load have to run.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use halfbyte_formats::{
@@ -31,17 +31,39 @@ impl<'a> Arbitrary<'a> for Count {
     }
 }
 
+/// Whose graph.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Qwen2,
+    Phi3,
+    Phimoe,
+}
+
+impl Family {
+    fn architecture(self) -> &'static str {
+        match self {
+            Self::Qwen2 => "qwen2",
+            Self::Phi3 => "phi3",
+            Self::Phimoe => "phimoe",
+        }
+    }
+}
+
 /// A model to be built, and what to do with it.
 #[derive(Arbitrary, Debug)]
 pub struct Model {
+    family: Family,
+    longrope: bool,
+    /// As llama.cpp computes.
+    pub compat: bool,
     layers: u8,
     kv_heads: u8,
     group: u8,
     tied: bool,
     mtp: bool,
     vocabulary: bool,
-    counts: [Count; 9],
-    floats: [Option<f32>; 2],
+    counts: [Count; 13],
+    floats: [Option<f32>; 3],
     types: Vec<u8>,
     dropped: Option<u8>,
     /// Bytes of the weights, repeated.
@@ -62,10 +84,14 @@ impl Model {
         let layers = 1 + usize::from(self.layers % 2);
         let kv_heads = 1 + usize::from(self.kv_heads % 2);
         let heads = kv_heads * (1 + usize::from(self.group % 3));
-        let blocks = layers + usize::from(self.mtp);
+        let family = self.family;
+        let experts = if family == Family::Phimoe { 4 } else { 0 };
+        let mtp = self.mtp && family == Family::Qwen2;
+        let blocks = layers + usize::from(mtp);
+        let architecture = family.architecture();
         let mut writer = GgufWriter::new();
         let mut put = |key: &str, value: Value| writer.put(key, value).expect("a good key");
-        put("general.architecture", Value::String("qwen2".into()));
+        put("general.architecture", Value::String(architecture.into()));
         let right = [
             ("block_count", blocks),
             ("context_length", 64),
@@ -75,14 +101,21 @@ impl Model {
             ("attention.head_count_kv", kv_heads),
             ("attention.key_length", head_dim),
             ("rope.dimension_count", head_dim),
-            ("nextn_predict_layers", usize::from(self.mtp)),
+            ("nextn_predict_layers", usize::from(mtp)),
+            ("rope.scaling.original_context_length", 16),
+            ("attention.sliding_window", 8),
+            ("expert_count", experts),
+            ("expert_used_count", experts / 2),
         ];
         for ((key, right), count) in right.iter().zip(&self.counts) {
             let value = count.0.map_or(Value::U32(*right as u32), Value::U64);
-            put(&format!("qwen2.{key}"), value);
+            put(&format!("{architecture}.{key}"), value);
         }
-        put("qwen2.attention.layer_norm_rms_epsilon", Value::F32(self.floats[0].unwrap_or(1e-5)));
-        put("qwen2.rope.freq_base", Value::F32(self.floats[1].unwrap_or(1e4)));
+        put(&format!("{architecture}.attention.layer_norm_rms_epsilon"), Value::F32(self.floats[0].unwrap_or(1e-5)));
+        put(&format!("{architecture}.rope.freq_base"), Value::F32(self.floats[1].unwrap_or(1e4)));
+        if let Some(magnitude) = self.floats[2] {
+            put(&format!("{architecture}.rope.scaling.attn_factor"), Value::F32(magnitude));
+        }
         if self.vocabulary {
             // Single bytes, enough for a text of letters and for tests of what is missing.
             let token = |i: usize| char::from(b'a' + (i % 26) as u8).to_string().repeat(1 + i / 26);
@@ -95,22 +128,37 @@ impl Model {
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
         let mut tensors: Vec<(String, Vec<usize>)> = vec![("token_embd.weight".into(), vec![hidden, vocab])];
         for n in 0..blocks {
-            let name = |part: &str| format!("blk.{n}.{part}");
-            for (part, dims) in [
-                ("attn_norm.weight", vec![hidden]),
-                ("attn_q.weight", vec![hidden, q]),
-                ("attn_q.bias", vec![q]),
-                ("attn_k.weight", vec![hidden, kv]),
-                ("attn_k.bias", vec![kv]),
-                ("attn_v.weight", vec![hidden, kv]),
-                ("attn_v.bias", vec![kv]),
-                ("attn_output.weight", vec![q, hidden]),
-                ("ffn_norm.weight", vec![hidden]),
-                ("ffn_gate.weight", vec![hidden, ffn]),
-                ("ffn_up.weight", vec![hidden, ffn]),
-                ("ffn_down.weight", vec![ffn, hidden]),
-            ] {
-                tensors.push((name(part), dims));
+            let mut add = |part: &str, dims: &[usize]| tensors.push((format!("blk.{n}.{part}"), dims.to_vec()));
+            add("attn_norm.weight", &[hidden]);
+            add("ffn_norm.weight", &[hidden]);
+            add("attn_output.weight", &[q, hidden]);
+            if family == Family::Phi3 {
+                add("attn_qkv.weight", &[hidden, q + 2 * kv]);
+            } else {
+                for (part, rows) in [("q", q), ("k", kv), ("v", kv)] {
+                    add(&format!("attn_{part}.weight"), &[hidden, rows]);
+                    add(&format!("attn_{part}.bias"), &[rows]);
+                }
+            }
+            match family {
+                Family::Qwen2 => {
+                    add("ffn_gate.weight", &[hidden, ffn]);
+                    add("ffn_up.weight", &[hidden, ffn]);
+                    add("ffn_down.weight", &[ffn, hidden]);
+                }
+                Family::Phi3 => {
+                    add("ffn_up.weight", &[hidden, 2 * ffn]);
+                    add("ffn_down.weight", &[ffn, hidden]);
+                }
+                Family::Phimoe => {
+                    add("attn_norm.bias", &[hidden]);
+                    add("ffn_norm.bias", &[hidden]);
+                    add("attn_output.bias", &[hidden]);
+                    add("ffn_gate_inp.weight", &[hidden, experts]);
+                    add("ffn_gate_exps.weight", &[hidden, ffn, experts]);
+                    add("ffn_up_exps.weight", &[hidden, ffn, experts]);
+                    add("ffn_down_exps.weight", &[ffn, hidden, experts]);
+                }
             }
             if n == layers {
                 for (part, dims) in [
@@ -119,11 +167,20 @@ impl Model {
                     ("nextn.eh_proj.weight", vec![2 * hidden, hidden]),
                     ("nextn.shared_head_norm.weight", vec![hidden]),
                 ] {
-                    tensors.push((name(part), dims));
+                    add(part, &dims);
                 }
             }
         }
         tensors.push(("output_norm.weight".into(), vec![hidden]));
+        if family == Family::Phimoe {
+            tensors.push(("output_norm.bias".into(), vec![hidden]));
+            tensors.push(("output.bias".into(), vec![vocab]));
+        }
+        if self.longrope && family != Family::Qwen2 {
+            for set in ["long", "short"] {
+                tensors.push((format!("rope_factors_{set}.weight"), vec![head_dim / 2]));
+            }
+        }
         if !self.tied {
             tensors.push(("output.weight".into(), vec![hidden, vocab]));
         }

@@ -135,6 +135,18 @@ fn generation_allocates_nothing_per_token() {
             }
         }
     }
+    // Experts: tokens of a model without a vocabulary.
+    let model = model_on(&Golden::named("phimoe").gguf, 2, None).expect("a valid model");
+    wait_for_threads_to_start();
+    let mut session = session_on(&model, KvType::F16, 64, 256).expect("a session");
+    session.push_tokens(&[1, 2, 3]).expect("it fits");
+    for counted in [WARM_UP, COUNTED] {
+        let before = CALLS.load(Ordering::Relaxed);
+        for _ in 0..counted {
+            session.next_token().expect("finite logits").expect("room");
+        }
+        assert!(counted == WARM_UP || CALLS.load(Ordering::Relaxed) == before, "experts");
+    }
     // The counter counts: otherwise everything above would pass with no allocator at all.
     let before = CALLS.load(Ordering::Relaxed);
     let model = model_on(&file, 1, None).expect("a valid model");
