@@ -2,12 +2,13 @@
 
     tokenizer_oracle.py ranks cl100k_base.tiktoken dbrx /tmp/dbrx.gguf    vocabulary from OpenAI's rank file
     tokenizer_oracle.py compare /tmp/dbrx.gguf --count 1000000            0 differences, or the first few and exit 1
+    tokenizer_oracle.py compare model.gguf --json DIR/tokenizer.json      the same for an imported file and what it was
     tokenizer_oracle.py cut /tmp/dbrx.gguf runtime/tests/data/text/dbrx   small vocabulary and expected ids
 
 Rank files: the assets of the `tiktoken-rs` crate. `compare` needs `cargo build --release --example tokenizer_stream`.
 The Hugging Face object is built from the GGUF itself, with the pattern of the models' own tokenizer.json, without
 normaliser (so no NFC, which Qwen2's asks for), and with special tokens only where they are to be matched: user-defined
-ones always, control tokens under `--parse`.
+ones always, control tokens under `--parse`. With `--json` it is that file, which always matches them all.
 """
 
 import argparse
@@ -102,7 +103,11 @@ def ours(path, texts, parse):
 
 def compare(options):
     pairs = gguf.read(options.vocabulary)
-    reference = hugging_face(pairs, options.parse)
+    if options.json:
+        options.parse = True
+        reference = Tokenizer.from_file(options.json)
+    else:
+        reference = hugging_face(pairs, options.parse)
     texts, start = Texts(options.seed), time.time()
     done = characters = ids = differences = 0
     while done < options.count:
@@ -238,6 +243,7 @@ def main():
     command.add_argument("--seed", type=int, default=1)
     command.add_argument("--show", type=int, default=5)
     command.add_argument("--parse", action="store_true")
+    command.add_argument("--json")
     command.set_defaults(run=compare)
     command = commands.add_parser("cut")
     command.add_argument("vocabulary")

@@ -110,7 +110,7 @@ fn scores(tokenizer: &Document, vocabulary: &Vocabulary) -> Result<Vec<f32>, For
     let ranks = merges.ranks(tokenizer, vocabulary)?;
 
     // What text cannot become comes last, so that readers who do not look at kinds merge into it last.
-    let last = -(vocabulary.len() as f32);
+    let last = 0.0 - vocabulary.len() as f32;
     let mut next = ranks.values().max().map_or(0, |rank| rank + 1);
     let score = |(text, kind): (&str, Kind)| match kind {
         Kind::Normal => {
@@ -118,7 +118,7 @@ fn scores(tokenizer: &Document, vocabulary: &Vocabulary) -> Result<Vec<f32>, For
                 next += 1;
                 next - 1
             });
-            -(rank as f32)
+            0.0 - rank as f32
         }
         Kind::Byte => 0.0,
         _ => last,
@@ -201,14 +201,14 @@ impl<'a> Merges<'a> {
         Ok(ranks)
     }
 
-    /// Whether `group`, which begins at `start`, merges spaces into runs of all lengths up to the longest, and a pair
-    /// of single ones last. These have one score in Llama's vocabulary. In whatever order the others are listed, each
-    /// grows from the left until it is the longest, as the rule for equal scores has it.
+    /// Whether `group`, which begins at `start`, merges spaces into runs of 3 up to the longest, and the merge of two
+    /// single spaces comes after it. Llama's vocabulary gives all these one score, so transformers sorts them by
+    /// length. As there is at most one run that is not the longest beside single spaces, it grows from the left until
+    /// it is, in whatever order the merges are listed; the rule for equal scores gives the same.
     fn is_run_of_spaces(&self, start: usize, group: &[String]) -> bool {
         let lengths: BTreeSet<_> = group.iter().map(|union| union.chars().count()).collect();
-        let is_run = |union: &String| union.chars().all(|c| SPACE.contains(c));
-        group.iter().all(is_run)
-            && lengths.iter().copied().eq(2..=lengths.len() + 1)
-            && self.list.get(start..start + group.len()).and_then(<[_]>::last) == Some(&(SPACE, SPACE))
+        group.iter().all(|union| union.chars().all(|c| SPACE.contains(c)))
+            && lengths.iter().copied().eq(3..lengths.len() + 3)
+            && self.list.get(start + group.len()) == Some(&(SPACE, SPACE))
     }
 }
