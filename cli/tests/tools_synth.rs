@@ -12,6 +12,7 @@ use halfbyte::{LoadOptions, Model, SessionOptions, text::Special};
 use halfbyte_formats::{
     QuantType,
     gguf::{Gguf, GgufWriter, Strings},
+    quant,
 };
 use support::{halfbyte, run};
 
@@ -49,6 +50,50 @@ fn every_format_loads_and_computes_finite_logits() {
         assert!(logits.iter().all(|logit| logit.is_finite() && logit.abs() < 1e3), "{name}");
         assert!(logits.iter().any(|&logit| logit != logits[0]), "{name}");
     }
+}
+
+#[test]
+fn phi_models_load_and_compute_finite_logits() {
+    let folder = Folder::new("synth-phi");
+    for (preset, tensors) in [("phi3-tiny", 2 * 6 + 4), ("phimoe-tiny", 2 * 16 + 5)] {
+        for name in ["f32", "q8_0", "q4_0", "q4_k_m"] {
+            let out = folder.path(&format!("{preset}-{name}.gguf"));
+            run(["synth", preset, &out, "--type", name]).ok();
+            assert_eq!(Gguf::open(&out).expect("opens").tensors().len(), tensors, "{preset}");
+            let model = Model::open(&out).expect("loads");
+            let mut session = model.session(&SessionOptions::default()).expect("a session");
+            // Beyond the context that phi3-tiny's short factors are for.
+            session.push_tokens(&(0..80).map(|n| n * 11 % 1024).collect::<Vec<_>>()).expect("runs");
+            let logits = session.logits().expect("logits");
+            assert!(logits.iter().all(|logit| logit.is_finite() && logit.abs() < 1e3), "{preset} {name}");
+            assert!(logits.iter().any(|&logit| logit != logits[0]), "{preset} {name}");
+        }
+    }
+}
+
+#[test]
+fn routers_choose_every_expert() {
+    let folder = Folder::new("synth-router");
+    let out = folder.path("out.gguf");
+    run(["synth", "phimoe-tiny", &out, "--type", "q4_0"]).ok();
+    let file = Gguf::open(&out).expect("opens");
+    let values = |name: &str| {
+        let tensor = file.tensor(name).expect("there");
+        let mut values = vec![0.0f32; tensor.dims.iter().product()];
+        quant::decode(tensor.ty, &tensor.data, &mut values).expect("whole blocks");
+        values
+    };
+    // What the router would see of each token alone: its embedding, scaled to deviation 1 (the mean is near 0).
+    let (embeddings, router) = (values("token_embd.weight"), values("blk.0.ffn_gate_inp.weight"));
+    let mut chosen = [0; 16];
+    for row in embeddings.chunks_exact(256) {
+        let score = |expert: &[f32]| row.iter().zip(expert).map(|(x, w)| 16.0 * x * w).sum::<f32>();
+        let scores: Vec<f32> = router.chunks_exact(256).map(score).collect();
+        let best = (0..16).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("an expert");
+        chosen[best] += 1;
+    }
+    // 64 of 1024 each on average, with deviation 8 if all were alike.
+    assert!(chosen.iter().all(|n| (16..192).contains(n)), "{chosen:?}");
 }
 
 #[test]
@@ -187,13 +232,14 @@ fn misuse_is_refused_and_leaves_nothing_behind() {
         let text = run(["synth"].iter().chain(arguments)).fails(code);
         assert!(text.contains(says), "{text}");
     };
-    fails(2, &["gpt-17", &out], "mimo-7b, qwen2-0.5b, qwen2-tiny");
+    fails(2, &["gpt-17", &out], "mimo-7b, qwen2-0.5b, phi-4, phi-4-mini, phi-mini-moe, qwen2-tiny");
     fails(2, &["qwen2-tiny", &out, "--type", "q5_k"], "q4_k_m");
     fails(2, &["qwen2-tiny"], "OUT");
     fails(1, &["qwen2-tiny", &folder.path("no/such/folder/out.gguf")], "no/such/folder");
     fails(1, &["qwen2-tiny", folder.to_str().expect("UTF-8")], "is a directory");
     fails(1, &["qwen2-tiny", &out, "--vocab", &folder.path("none.gguf")], "none.gguf");
     fails(1, &["qwen2-tiny", &out, "--mtp", &out], "two files");
+    fails(1, &["phi3-tiny", &out, "--mtp", &folder.path("mtp.gguf")], "no multi-token-prediction layer");
     let no_vocabulary = folder.path("mute.gguf");
     synth(&no_vocabulary, &[]);
     fails(1, &["qwen2-tiny", &out, "--vocab", &no_vocabulary], "no vocabulary");

@@ -15,11 +15,13 @@ use crate::{
 };
 
 const EXAMPLES: &str =
-    "A directory holds config.json, tokenizer.json and *.safetensors, as Qwen2 and MiMo models have them.
+    "A directory holds config.json, tokenizer.json and *.safetensors, as Qwen2, MiMo, Phi-3, Phi-4 and Phi-MoE models
+have them.
 
 Examples:
   halfbyte convert MiMo-7B-RL mimo.gguf                writes mimo.gguf and mtp-mimo.gguf
-  halfbyte convert Qwen2-0.5B qwen2.gguf --type q8_0";
+  halfbyte convert Qwen2-0.5B qwen2.gguf --type q8_0
+  halfbyte convert Phi-mini-MoE-instruct phi-moe.gguf --type q4_k_m";
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]

@@ -3,17 +3,19 @@
 //! The file is what a converter would have written, but for the numbers: full blocks everywhere, no two the same, no
 //! hole in the file. Numbers are scaled so that activations stay finite through all layers.
 
+mod layout;
 mod preset;
 mod vocab;
 mod weights;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use halfbyte_formats::{QuantType, gguf::GgufWriter, gguf::Value, quant::Mix};
+use anyhow::{Context, bail};
+use halfbyte_formats::{gguf::GgufWriter, gguf::Value, quant::Mix};
 
 use self::{
-    preset::{Init, Part, Planned, Preset},
+    layout::Planned,
+    preset::{Family, Part, Preset},
     weights::{Random, Weights},
 };
 use crate::{
@@ -22,9 +24,13 @@ use crate::{
 };
 
 const EXAMPLES: &str = "Presets:
-  mimo-7b      36 layers of 4096, 151680 tokens: 4.4 GB as q4_0
-  qwen2-0.5b   24 layers of 896, 151936 tokens: 0.4 GB as q4_0
-  qwen2-tiny   2 layers of 256, 1024 tokens: 1 MB as q4_0, for tests
+  mimo-7b       36 layers of 4096, 151680 tokens: 4.4 GB as q4_0
+  qwen2-0.5b    24 layers of 896, 151936 tokens: 0.4 GB as q4_0
+  phi-4         40 layers of 5120, 100352 tokens: 8.4 GB as q4_0
+  phi-4-mini    32 layers of 3072, 200064 tokens: 2.3 GB as q4_0
+  phi-mini-moe  32 layers of 4096, 16 experts, 32064 tokens: 4.3 GB as q4_0
+  qwen2-tiny, phi3-tiny, phimoe-tiny
+                2 layers of 256, 1024 tokens: 1 MB as q4_0, for tests
 
 Examples:
   halfbyte synth mimo-7b mimo.gguf
@@ -35,7 +41,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The shape of the model: mimo-7b, qwen2-0.5b or qwen2-tiny
+    /// The shape of the model, see below
     #[arg(value_name = "PRESET", value_parser = Preset::find)]
     preset: &'static Preset,
     #[command(flatten)]
@@ -58,6 +64,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let Args { preset, output, mix, vocab, mtp, seed } = args;
     output.check(mtp.as_deref())?;
+    if mtp.is_some() && !matches!(preset.family, Family::Qwen2) {
+        bail!("--mtp: {} has no multi-token-prediction layer", preset.name);
+    }
     let vocabulary = match &vocab {
         Some(source) => {
             let file = source.gguf()?;
@@ -90,10 +99,7 @@ impl Recipe {
         for (key, value) in preset.metadata(part, file_type).into_iter().chain(vocabulary) {
             writer.put(&key, value)?;
         }
-        let ty = |tensor: &Planned| match tensor.init {
-            Init::Matrix => mix.tensor_type(&tensor.name, &tensor.dims, preset.layers(), preset.tied),
-            Init::Bias | Init::Norm => QuantType::F32,
-        };
+        let ty = |tensor: &Planned| mix.tensor_type(&tensor.name, &tensor.dims, preset.layers, preset.tied);
         let tensors = preset.tensors(part);
         let mut total = 0;
         for tensor in &tensors {

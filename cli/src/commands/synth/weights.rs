@@ -7,7 +7,7 @@
 
 use halfbyte_formats::{FormatError, QuantType, quant};
 
-use super::preset::Init;
+use super::layout::Init;
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
 pub(super) struct Random(u64);
@@ -49,10 +49,17 @@ impl Random {
 /// How the rows of one tensor are made.
 pub(super) struct Weights {
     ty: QuantType,
-    /// Mean and deviation of the numbers.
-    mean: f32,
-    deviation: f32,
-    blocks: Option<Blocks>,
+    source: Source,
+}
+
+/// Where numbers come from.
+enum Source {
+    /// Random ones, encoded.
+    Normal { mean: f32, deviation: f32 },
+    /// Random blocks.
+    Blocks(Blocks),
+    /// A row of these.
+    Given(&'static [f32]),
 }
 
 /// What is not random in a quantised block.
@@ -73,24 +80,33 @@ impl Weights {
             Init::Matrix => (0.0, 1.0 / (depth as f32).sqrt()),
             Init::Bias => (0.0, 0.02),
             Init::Norm => (1.0, 0.1),
+            Init::Given(values) => return Ok(Self { ty, source: Source::Given(values) }),
         };
-        Ok(Self { ty, mean, deviation, blocks: Blocks::new(ty, deviation)? })
+        let source = match Blocks::new(ty, deviation)? {
+            Some(blocks) => Source::Blocks(blocks),
+            None => Source::Normal { mean, deviation },
+        };
+        Ok(Self { ty, source })
     }
 
     /// Fills `row`, whole blocks.
     pub(super) fn fill(&self, random: &mut Random, row: &mut [u8]) -> Result<(), FormatError> {
         let block_bytes = self.ty.block_bytes();
-        let Some(blocks) = &self.blocks else {
-            let len = self.ty.block_len();
-            let mut values = vec![0.0; row.len() / block_bytes * len];
-            values.fill_with(|| self.mean + self.deviation * random.normal());
-            return quant::encode(self.ty, &values, row);
-        };
-        random.fill(row);
-        for block in row.chunks_exact_mut(block_bytes) {
-            blocks.settle(random, block, self.ty);
+        match &self.source {
+            Source::Normal { mean, deviation } => {
+                let mut values = vec![0.0; row.len() / block_bytes * self.ty.block_len()];
+                values.fill_with(|| mean + deviation * random.normal());
+                quant::encode(self.ty, &values, row)
+            }
+            Source::Blocks(blocks) => {
+                random.fill(row);
+                for block in row.chunks_exact_mut(block_bytes) {
+                    blocks.settle(random, block, self.ty);
+                }
+                Ok(())
+            }
+            Source::Given(values) => quant::encode(self.ty, values, row),
         }
-        Ok(())
     }
 }
 
