@@ -9,6 +9,8 @@ use serde_json::Value;
 
 const QWEN2: &str = include_str!("../tests/golden/index.json");
 const PHI: &str = include_str!("../tests/golden/phi.json");
+/// What llama.cpp computes for some of the same files: `scripts/golden_llama_cpp.py`.
+const LLAMA: (&str, &[u8]) = (include_str!("../tests/golden/llama.json"), include_bytes!("../tests/golden/llama.bin"));
 
 /// A model's name, the index it is in, its GGUF and its logits.
 type Files = (&'static str, &'static str, &'static [u8], &'static [u8]);
@@ -56,6 +58,8 @@ pub struct Case {
     pub window: Option<usize>,
     /// The rope factors it was computed with.
     pub factors: RopeFactors,
+    /// The context it was computed in, where that matters.
+    pub context: Option<usize>,
     /// Logits of the trunk.
     pub logits: Truth,
     /// Logits of the multi-token-prediction layer, if the model has one; its first position is 1.
@@ -70,8 +74,8 @@ pub struct Truth {
     pub top1: Vec<u32>,
     /// (positions, vocab), computed in float64.
     pub exact: Vec<f32>,
-    /// (positions, vocab), computed by transformers in f32.
-    pub transformers: Vec<f32>,
+    /// (positions, vocab), computed in f32 by transformers, or by llama.cpp.
+    pub engine: Vec<f32>,
 }
 
 impl Golden {
@@ -87,16 +91,26 @@ impl Golden {
     /// If there is none, or the fixtures are damaged.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let &(name, index, gguf, blob) = FILES.iter().find(|(known, ..)| *known == name).expect("a golden model");
+        let file = FILES.iter().find(|(known, ..)| *known == name).expect("a golden model");
+        Self::read(file, file.1, file.3).expect("in the index")
+    }
+
+    /// Those with logits of llama.cpp, which are the truth of their cases.
+    #[must_use]
+    pub fn llama_cpp() -> Vec<Self> {
+        FILES.iter().filter_map(|file| Self::read(file, LLAMA.0, LLAMA.1)).collect()
+    }
+
+    fn read(&(name, _, gguf, _): &Files, index: &str, blob: &[u8]) -> Option<Self> {
         let index: Value = serde_json::from_str(index).expect("an index");
-        let entry = array(&index["models"]).iter().find(|entry| entry["name"] == name).expect("in the index");
+        let entry = array(&index["models"]).iter().find(|entry| entry["name"] == name)?;
         let vocab = number(&entry["vocab"]);
-        Self {
+        Some(Self {
             name,
             gguf: Gguf::from_bytes(gguf.to_vec()).expect("a valid file"),
             vocab,
             cases: array(&entry["cases"]).iter().map(|case| Case::read(case, blob, vocab)).collect(),
-        }
+        })
     }
 
     /// The case with `count` tokens.
@@ -115,17 +129,19 @@ impl Case {
         let truth = |what: &str, rows: usize| {
             let truth = case.get(what)?;
             let positions: Vec<usize> = array(&truth["positions"]).iter().map(number).collect();
-            let logits = |which: &str| words(blob, &truth[which], positions.len() * vocab, f32::from_le_bytes);
+            let logits = |at: &Value| words(blob, at, positions.len() * vocab, f32::from_le_bytes);
             Some(Truth {
                 top1: words(blob, &truth["top1"], rows, u32::from_le_bytes),
-                exact: logits("exact"),
-                transformers: logits("transformers"),
+                exact: logits(&truth["exact"]),
+                engine: logits(truth.get("transformers").unwrap_or(&truth["llama.cpp"])),
                 positions,
             })
         };
+        let size = |value: &Value| value.as_u64().map(|size| usize::try_from(size).expect("small"));
         Self {
             tokens: words(blob, &case["tokens"], count, u32::from_le_bytes),
-            window: case["window"].as_u64().map(|window| usize::try_from(window).expect("small")),
+            window: size(&case["window"]),
+            context: size(&case["context"]),
             factors: case["factors"].as_str().map_or(RopeFactors::Auto, |name| name.parse().expect("a set of factors")),
             logits: truth("logits", count).expect("logits"),
             mtp: truth("mtp", count - 1),

@@ -22,7 +22,7 @@ const SPLIT_TOKENS: usize = 150;
 fn check(what: &str, vocab: usize, first: usize, rows: &[f32], truth: &Truth) {
     let found: Vec<f32> =
         truth.positions.iter().flat_map(|at| &rows[(at - first) * vocab..][..vocab]).copied().collect();
-    for (name, expected) in [("transformers", &truth.transformers), ("float64", &truth.exact)] {
+    for (name, expected) in [("transformers", &truth.engine), ("float64", &truth.exact)] {
         let error = nmse(&found, expected);
         println!("{what} against {name}: nmse {error:.1e}");
         assert!(error <= F32_NMSE, "{what} against {name}: nmse {error:.2e} > {F32_NMSE:.0e}");
