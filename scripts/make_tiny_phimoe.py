@@ -3,22 +3,21 @@
 
     python scripts/make_tiny_phimoe.py --text FILE --out DIR [--vocab 1000] [--order ids] [--longrope]
     python scripts/make_tiny_phimoe.py --gguf ggml-vocab-phi-3.gguf --out DIR      the vocabulary of a GGUF file
-    python scripts/make_tiny_phimoe.py --golden tests/tests/golden/tokenizer --text FILE --vocab 700
+    python scripts/make_tiny_phimoe.py --golden tests/tests/golden/sentence-piece.json --text FILE --vocab 700
 
 Needs torch, transformers, tokenizers, safetensors and sentencepiece. The model is saved by transformers itself, so
 names, shards and config are what version 5 writes. SentencePiece trains the vocabulary; merges are listed by
 transformers' own `generate_merges`, either by score, as versions up to 4 did, or by id, as version 5 does. logits.npy
 holds the logits (f32) of the token ids in tokens.npy.
 
---golden writes no model, but tokenizer.json and the ids that Hugging Face's tokenizers gives for some hundred texts, a
-line each: ids, a tab, the text with what is not plainly visible escaped.
+--golden writes no model, but one JSON file with a tokenizer.json and some hundred texts with the ids that Hugging Face's
+tokenizers gives for them.
 """
 
 import argparse
 import io
 import json
 import pathlib
-import re
 
 import numpy as np
 import sentencepiece
@@ -43,7 +42,9 @@ def trained(path, size):
         normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=0.999,
         max_sentence_length=20000, minloglevel=2)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=blob.getvalue())
-    return {pieces.id_to_piece(n): pieces.get_score(n) for n in range(len(pieces))}, ADDED
+    scores = {pieces.id_to_piece(n): pieces.get_score(n) for n in range(len(pieces))}
+    # As in Llama's vocabulary: runs of spaces with one score, below all others.
+    return scores | {"▁" * n: -1e9 for n in range(2, 9)}, ADDED
 
 
 def stored(path):
@@ -69,20 +70,18 @@ def make_tokenizer(scores, added, order):
 
 
 def write_golden(path, tokenizer, seed):
-    """tokenizer.json and texts with their ids: plain ones, and such with special tokens and space around them."""
-    tokenizer.save(str(path / "sentence-piece.json"), pretty=False)
+    """Plain texts, and such with special tokens and white space around them."""
     texts = Texts(seed)
     names = ["<unk>", "<s>", "</s>", *ADDED]
     space = ["", "", " ", "  ", "\n", " \n\t "]
     piece = lambda: texts.random.choice(space) + texts.piece()[:20] + texts.random.choice(space)
-    cases = ["", " ", "   ", "\n", "Hello, world!", " Hello", "▁▁ x", " " * 40, "=" * 23]
+    special = lambda: texts.random.choice(names)
+    cases = ["", " ", "   ", "\n", "Hello, world!", " Hello", "▁▁ x", " " * 40, " a" + " " * 21 + "b", "=" * 23]
     cases += [texts.text()[:80] for _ in range(300)]
-    cases += [piece() + texts.random.choice(names) + piece() + texts.random.choice(names) + piece() for _ in range(100)]
-    shown = lambda c: c if c.isprintable() and c != "\\" else f"\\u{{{ord(c):x}}}"
-    escape = lambda text: re.sub(" $", r"\\u{20}", "".join(map(shown, text)))
-    with open(path / "sentence-piece.golden", "w", encoding="utf-8", newline="\n") as golden:
-        for case in cases:
-            golden.write(f"{' '.join(map(str, tokenizer.encode(case).ids))}\t{escape(case)}\n")
+    cases += [piece() + special() + piece() + special() + piece() for _ in range(100)]
+    lines = [json.dumps([case, tokenizer.encode(case).ids], ensure_ascii=False) for case in cases]
+    text = f'{{"tokenizer": {tokenizer.to_str()},\n"cases": [\n' + ",\n".join(lines) + "]}\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def main():
