@@ -15,6 +15,10 @@ pub enum RuntimeError {
     /// The vocabulary in the file cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A conversation could not be made into a prompt.
+    #[cfg(feature = "chat")]
+    #[error(transparent)]
+    Chat(#[from] crate::chat::ChatError),
     /// A kernel refused its arguments: a bug of this crate, reported instead of a panic.
     #[error("kernel refused its arguments")]
     Kernel(#[from] KernelError),

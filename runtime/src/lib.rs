@@ -21,6 +21,8 @@
 #![deny(unsafe_code)]
 
 mod cancel;
+#[cfg(feature = "chat")]
+pub mod chat;
 mod compat;
 mod config;
 mod error;
@@ -61,4 +63,6 @@ const _: () = {
     moves::<Session>();
     moves::<text::Decoder>();
     moves::<RuntimeError>();
+    #[cfg(feature = "chat")]
+    is_shared::<chat::ChatTemplate>();
 };

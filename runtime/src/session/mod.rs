@@ -4,6 +4,7 @@
 //! may be behind it: a token that was just chosen is not run through the model before its logits are asked for, so the
 //! last one of a generation never is. A call that fails or is cancelled has no effect.
 
+mod chat;
 mod generation;
 mod rows;
 

@@ -49,6 +49,14 @@ impl Literals {
         })
     }
 
+    /// Whether `text` begins with a literal.
+    #[cfg(feature = "chat")]
+    pub(super) fn begins(&self, text: &str, vocabulary: &Vocabulary) -> bool {
+        let bytes = text.as_bytes();
+        bytes.first().is_some_and(|&b| self.begins.get(usize::from(b)) == Some(&true))
+            && self.longest_prefix(bytes, vocabulary).is_some()
+    }
+
     fn longest_prefix(&self, text: &[u8], vocabulary: &Vocabulary) -> Option<(u32, usize)> {
         let bytes = |id: u32| vocabulary.bytes(id).unwrap_or(&[]);
         let mut range = self.ids.as_slice();

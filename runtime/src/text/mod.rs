@@ -12,6 +12,8 @@ mod class;
 mod decode;
 mod error;
 mod literal;
+#[cfg(feature = "chat")]
+mod marked;
 mod merge;
 mod source;
 mod split;
@@ -76,6 +78,9 @@ struct Inner {
     user_defined: Literals,
     /// Matched on [`Special::Parse`].
     special: Literals,
+    /// Those of `special` that no text may become by itself.
+    #[cfg(feature = "chat")]
+    control: Literals,
 }
 
 /// What is done to the text between special tokens.
@@ -127,32 +132,49 @@ impl Tokenizer {
         let user_defined = Literals::new(&vocabulary, |kind| kind == Kind::UserDefined);
         let special =
             Literals::new(&vocabulary, |kind| matches!(kind, Kind::UserDefined | Kind::Control | Kind::Unknown));
-        Ok(Self { inner: Arc::new(Inner { vocabulary, merges, rules, roles, user_defined, special }) })
+        #[cfg(feature = "chat")]
+        let control = Literals::new(&vocabulary, |kind| matches!(kind, Kind::Control | Kind::Unknown));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                vocabulary,
+                merges,
+                rules,
+                roles,
+                user_defined,
+                special,
+                #[cfg(feature = "chat")]
+                control,
+            }),
+        })
     }
 
     /// The ids of `text`. No begin-of-sequence token is added: see [`Tokenizer::add_bos`].
     ///
     /// Never fails: what no token covers becomes tokens of single bytes.
     pub fn encode(&self, text: &str, special: Special) -> Vec<u32> {
-        let Inner { vocabulary, roles, .. } = &*self.inner;
         let literals = match special {
             Special::AsText => &self.inner.user_defined,
             Special::Parse => &self.inner.special,
         };
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
-        let mut merger = Merger::default();
+        self.encode_into(text, literals, &mut Merger::default(), &mut ids);
+        ids
+    }
+
+    /// Appends the ids of `text`, in which `literals` are special.
+    fn encode_into(&self, text: &str, literals: &Literals, merger: &mut Merger, ids: &mut Vec<u32>) {
+        let Inner { vocabulary, roles, .. } = &*self.inner;
         let mut rest = text;
         while let Some(found) = literals.first_in(rest, vocabulary) {
             // Literals are whole characters, so both cuts are between characters.
-            self.encode_plain(rest.get(..found.start).unwrap_or(""), &mut merger, &mut ids);
+            self.encode_plain(rest.get(..found.start).unwrap_or(""), merger, ids);
             ids.push(found.id);
             rest = rest.get(found.end..).unwrap_or("");
             if roles.strips.binary_search(&found.id).is_ok() {
                 rest = rest.trim_start();
             }
         }
-        self.encode_plain(rest, &mut merger, &mut ids);
-        ids
+        self.encode_plain(rest, merger, ids);
     }
 
     /// Text without special tokens.

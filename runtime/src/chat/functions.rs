@@ -1,0 +1,293 @@
+//! Filters, tests and functions of templates, with limits on what they make.
+//!
+//! Those whose result is never much larger than what they are given are the engine's. Names and arguments are those of
+//! Jinja 3.1 (`jinja2/filters.py`, `tests.py`), and what transformers adds (`utils/chat_template_utils.py`).
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use minijinja::{
+    Environment, Error, State, filters, functions, tests,
+    value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs},
+};
+
+use super::{
+    ChatError,
+    date::Date,
+    guard,
+    meter::{Meter, fail, invalid, too_large},
+    methods,
+    print::{Capped, Json, JsonError},
+    value::{Ordered, pairs},
+};
+
+/// Most spaces of one level that `tojson` and `indent` write.
+const MAX_INDENT: usize = 64;
+
+/// Adds all of them to `environment`.
+pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+    add_checks(environment, meter);
+    add_functions(environment, meter);
+    add_own_filters(environment, meter);
+    let env = environment;
+    env.add_filter("length", filters::length);
+    env.add_filter("count", filters::length);
+    env.add_filter("lower", filters::lower);
+    env.add_filter("upper", filters::upper);
+    env.add_filter("title", filters::title);
+    env.add_filter("capitalize", filters::capitalize);
+    env.add_filter("reverse", filters::reverse);
+    env.add_filter("default", filters::default);
+    env.add_filter("d", filters::default);
+    env.add_filter("round", filters::round);
+    env.add_filter("abs", filters::abs);
+    env.add_filter("int", filters::int);
+    env.add_filter("float", filters::float);
+    env.add_filter("attr", filters::attr);
+    env.add_filter("first", filters::first);
+    env.add_filter("last", filters::last);
+    env.add_filter("min", filters::min);
+    env.add_filter("max", filters::max);
+    env.add_filter("sort", filters::sort);
+    env.add_filter("unique", filters::unique);
+    env.add_filter("list", filters::list);
+    env.add_filter("dictsort", filters::dictsort);
+    env.add_filter("select", filters::select);
+    env.add_filter("reject", filters::reject);
+    env.add_filter("selectattr", filters::selectattr);
+    env.add_filter("rejectattr", filters::rejectattr);
+    env.add_filter("map", filters::map);
+
+    env.add_test("undefined", tests::is_undefined);
+    env.add_test("defined", tests::is_defined);
+    env.add_test("none", tests::is_none);
+    env.add_test("boolean", tests::is_boolean);
+    env.add_test("odd", tests::is_odd);
+    env.add_test("even", tests::is_even);
+    env.add_test("divisibleby", tests::is_divisibleby);
+    env.add_test("number", tests::is_number);
+    env.add_test("integer", tests::is_integer);
+    env.add_test("float", tests::is_float);
+    env.add_test("string", tests::is_string);
+    env.add_test("mapping", tests::is_mapping);
+    env.add_test("true", tests::is_true);
+    env.add_test("false", tests::is_false);
+    env.add_test("lower", tests::is_lower);
+    env.add_test("upper", tests::is_upper);
+    env.add_test("sameas", tests::is_sameas);
+    env.add_test("in", tests::is_in);
+    for name in ["eq", "equalto", "=="] {
+        env.add_test(name, tests::is_eq);
+    }
+    for name in ["ne", "!="] {
+        env.add_test(name, tests::is_ne);
+    }
+    for name in ["lt", "lessthan", "<"] {
+        env.add_test(name, tests::is_lt);
+    }
+    for name in ["gt", "greaterthan", ">"] {
+        env.add_test(name, tests::is_gt);
+    }
+    for name in ["le", "<="] {
+        env.add_test(name, tests::is_le);
+    }
+    for name in ["ge", ">="] {
+        env.add_test(name, tests::is_ge);
+    }
+    // In Python, text and maps can be gone through and asked for a part by its index, and so can an undefined value.
+    for name in ["sequence", "iterable"] {
+        env.add_test(name, |value: &Value| {
+            use ValueKind::{Iterable, Map, Seq, String, Undefined};
+            matches!(value.kind(), String | Seq | Iterable | Map | Undefined)
+        });
+    }
+}
+
+/// What `guard` puts into a template.
+fn add_checks(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+    for (name, plain) in [(guard::KEEP, false), (guard::PLAIN, true)] {
+        let meter = Arc::clone(meter);
+        environment.add_function(name, move |values: Rest<Value>| match values.as_slice() {
+            [value] => meter.keep(value, plain),
+            // `set a, b = c, d`
+            several => meter.keep(&Value::from(several.to_vec()), plain),
+        });
+    }
+    let for_ticks = Arc::clone(meter);
+    environment.add_function(guard::TICK, move |text_bytes: usize, values: Rest<Value>| {
+        for_ticks.charge(text_bytes)?;
+        values.iter().try_for_each(|value| for_ticks.check(value))
+    });
+    environment.add_function(guard::DICT, |entries: Rest<Value>| {
+        let (entries, []) = entries.as_chunks() else { return Err(invalid("a map has a value for each name")) };
+        Ok(dict(entries.iter().map(|[name, value]| (name.clone(), value.clone()))))
+    });
+    environment.add_filter(guard::NUMBER, |value: Value| {
+        if value.is_number() { Ok(value) } else { Err(invalid("only numbers can be multiplied in chat templates")) }
+    });
+}
+
+/// A map in which a name that comes again has the last value.
+fn dict(entries: impl IntoIterator<Item = (Value, Value)>) -> Value {
+    let mut map: Vec<(Value, Value)> = Vec::new();
+    for (name, value) in entries {
+        match map.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, held)) => *held = value,
+            None => map.push((name, value)),
+        }
+    }
+    Ordered::of(map)
+}
+
+fn add_functions(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+    environment.add_function("range", functions::range);
+    environment.add_function("dict", |given: Option<&Value>, more: Kwargs| {
+        let more =
+            more.args().map(|name| Ok((Value::from(name), more.peek(name)?))).collect::<Result<Vec<_>, Error>>()?;
+        Ok::<_, Error>(dict(given.map(pairs).into_iter().flatten().chain(more)))
+    });
+    let meter = Arc::clone(meter);
+    environment.add_function("namespace", move |defaults: Option<ValueOrKwargs>| {
+        let defaults = defaults.map(ValueOrKwargs::into_value);
+        if let Some(defaults) = &defaults {
+            pairs(defaults).iter().try_for_each(|(_, value)| meter.keep(value, true).map(drop))?;
+        }
+        functions::namespace(defaults.map(ValueOrKwargs::from))
+    });
+    environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
+        let message =
+            message.as_str().map_or_else(|| message.kind().to_string(), |text| text.chars().take(1000).collect());
+        Err(fail(ChatError::Refused { message: message.replace(char::is_control, " ") }))
+    });
+    environment.add_function("strftime_now", |format: &str| {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Date::from_unix(seconds).format(format).ok_or_else(|| {
+            invalid("strftime_now knows %Y %y %m %d %e %b %B %a %A %j %H %I %M %S %p %F %T %%, up to 1000 bytes")
+        })
+    });
+}
+
+fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+    environment.add_filter("trim", |value: &str, chars: Option<&str>| methods::strip(value, chars).to_owned());
+    // There is no escaping to be saved from.
+    environment.add_filter("safe", |value: Value| value);
+    environment.add_filter("items", |value: &Value| match value.kind() {
+        ValueKind::Map => Ok(methods::items(value)),
+        // As Jinja has it.
+        ValueKind::Undefined => Ok(Value::from(Vec::<Value>::new())),
+        kind => Err(invalid(format!("a {kind} has no items"))),
+    });
+    let m = Arc::clone(meter);
+    environment.add_filter("string", move |value: &Value| m.str(value));
+    let m = Arc::clone(meter);
+    environment.add_filter("join", move |value: &Value, glue: Option<&str>, attribute: Option<&str>| {
+        join(&m, value, glue.unwrap_or_default(), attribute)
+    });
+    let m = Arc::clone(meter);
+    environment.add_filter("replace", move |text: &str, old: &str, new: &str, count: Option<usize>| {
+        replace(&m, text, old, new, count)
+    });
+    let m = Arc::clone(meter);
+    environment.add_filter("indent", move |text: &str, args: Rest<Value>| indent(&m, text, &args));
+    let m = Arc::clone(meter);
+    environment.add_filter("tojson", move |_: &State<'_, '_>, value: &Value, indent: Option<Value>, args: Kwargs| {
+        tojson(&m, value, indent, &args)
+    });
+}
+
+/// The texts of `value`'s items with `glue` between them.
+pub(super) fn join(meter: &Meter, value: &Value, glue: &str, attribute: Option<&str>) -> Result<String, Error> {
+    let mut joined = String::new();
+    for (n, item) in value.try_iter()?.checked().enumerate() {
+        let mut item = item?;
+        for part in attribute.iter().flat_map(|path| path.split('.')) {
+            item = item.get_attr(part)?;
+        }
+        let text = meter.str(&item)?;
+        let glue = if n > 0 { glue } else { "" };
+        meter.fits(joined.len() + glue.len() + text.len())?;
+        joined.push_str(glue);
+        joined.push_str(&text);
+    }
+    Ok(joined)
+}
+
+/// `text` with the first `count` (or all) `old` replaced by `new`.
+pub(super) fn replace(meter: &Meter, text: &str, old: &str, new: &str, count: Option<usize>) -> Result<String, Error> {
+    let found = text.matches(old).take(count.unwrap_or(usize::MAX)).count();
+    let bytes = found.saturating_mul(new.len()).saturating_add(text.len());
+    meter.fits(bytes)?;
+    meter.charge(bytes)?;
+    Ok(text.replacen(old, new, found))
+}
+
+fn indent(meter: &Meter, text: &str, args: &[Value]) -> Result<String, Error> {
+    let (positional, kwargs): (&[Value], Kwargs) = minijinja::value::from_args(args)?;
+    let arg = |n: usize, name: &str| match positional.get(n) {
+        Some(value) => Ok(Some(value.clone())),
+        None => kwargs.get::<Option<Value>>(name),
+    };
+    let width = match arg(0, "width")? {
+        None => "    ".to_owned(),
+        Some(width) => level(&width)?,
+    };
+    let (first, blank) = (arg(1, "first")?, arg(2, "blank")?);
+    kwargs.assert_all_used()?;
+    let [first, blank] = [first, blank].map(|flag| flag.is_some_and(|flag| flag.is_true()));
+    let bytes = text.len() + (text.matches('\n').count() + 1) * width.len();
+    meter.fits(bytes)?;
+    meter.charge(bytes)?;
+    let mut out = String::new();
+    for (n, line) in text.lines().enumerate() {
+        if n > 0 {
+            out.push('\n');
+        }
+        if if n == 0 { first } else { blank || !line.is_empty() } {
+            out.push_str(&width);
+        }
+        out.push_str(line);
+    }
+    // Python splits "a\n" into one line and an end, which Jinja keeps.
+    if text.ends_with('\n') {
+        out.push('\n');
+        out.push_str(if blank { &width } else { "" });
+    }
+    Ok(out)
+}
+
+/// Spaces of a level: so many, or these.
+fn level(value: &Value) -> Result<String, Error> {
+    match (value.as_usize(), value.as_str()) {
+        (Some(width), _) if width <= MAX_INDENT => Ok(" ".repeat(width)),
+        (_, Some(spaces)) if spaces.len() <= MAX_INDENT => Ok(spaces.to_owned()),
+        _ => Err(too_large("a level of indentation", MAX_INDENT, "bytes")),
+    }
+}
+
+fn tojson(meter: &Meter, value: &Value, indent: Option<Value>, args: &Kwargs) -> Result<String, Error> {
+    let indent = match indent {
+        Some(indent) => Some(indent),
+        None => args.get::<Option<Value>>("indent")?,
+    };
+    let indent = indent.filter(|indent| !indent.is_none()).map(|indent| level(&indent)).transpose()?;
+    let separators = args.get::<Option<Vec<String>>>("separators")?;
+    let ascii = args.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sort_keys = args.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    args.assert_all_used()?;
+    let [comma, colon] = match separators.as_deref() {
+        None => [if indent.is_some() { "," } else { ", " }, ": "].map(str::to_owned),
+        Some([comma, colon]) => [comma.clone(), colon.clone()],
+        Some(_) => return Err(invalid("tojson: separators are two texts")),
+    };
+    let mut out = Capped::new(meter.text_limit);
+    let written = Json { indent, comma, colon, ascii, sort_keys }.write(value, &mut out);
+    let text = out.into_text();
+    meter.charge(text.len())?;
+    match written {
+        Ok(()) => Ok(text),
+        Err(JsonError::TooLong) => Err(meter.too_long()),
+        Err(JsonError::NoJson(kind)) => Err(invalid(format!("tojson: a {kind} value has no JSON"))),
+    }
+}

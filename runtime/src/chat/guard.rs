@@ -1,0 +1,427 @@
+//! What a template's source is changed into before the engine sees it.
+//!
+//! The engine counts instructions, but not the bytes and values they make: a string that doubles in a loop is forty
+//! instructions and a terabyte. So each tag is read here, and
+//!
+//! - what is stored goes through a call that checks its size: `{% set x = E %}` becomes `{% set x = KEEP(E) %}`;
+//! - the bodies of loops, macros and call blocks begin with a call that checks the new variables, the time, and counts
+//!   the text of the body: `{% do TICK(120, x) %}`;
+//! - one expression has few operators, so that what it makes of checked values is small, too;
+//! - `*` has a number on both sides: on the right a literal one, on the left `|NUMBER` makes sure;
+//! - `{k: v}` becomes `DICT(k, v)`, a map that keeps its order and that is told from the engine's other objects;
+//! - `{% generation %}` (a mark for training) becomes `{% if true %}`, and tags that reach outside do not exist.
+//!
+//! Nothing else changes, and no line is added, so the engine's messages have the right line numbers.
+
+use super::{
+    ChatError,
+    lexer::{self, Tag, Token},
+};
+
+/// Names of the calls; no identifier of a template may begin like this.
+const RESERVED: &str = "__hb_";
+pub(super) const KEEP: &str = "__hb_keep";
+pub(super) const PLAIN: &str = "__hb_plain";
+pub(super) const TICK: &str = "__hb_tick";
+pub(super) const NUMBER: &str = "__hb_number";
+pub(super) const DICT: &str = "__hb_dict";
+
+/// Most tokens of one tag, most of its operators that make strings or lists, and deepest nesting of brackets in it.
+/// Real templates reach 200, 13 and 8.
+const MAX_TOKENS: usize = 1024;
+const MAX_MAKERS: usize = 32;
+const MAX_BRACKETS: usize = 32;
+/// Deepest nesting of blocks, and most `elif` of a template: the engine nests those, too.
+const MAX_BLOCKS: usize = 32;
+const MAX_ELIFS: usize = 128;
+
+/// Tags without a body.
+const SINGLE: [&str; 5] = ["elif", "else", "do", "break", "continue"];
+/// Tags with a body that need nothing.
+const BODIES: [&str; 2] = ["if", "filter"];
+
+/// The source that the engine gets.
+///
+/// # Errors
+/// [`ChatError::Syntax`] for what is not Jinja, not supported, or more than a template needs.
+pub(super) fn guard(source: &str) -> Result<String, ChatError> {
+    let mut guard = Guard { source, edits: Vec::new(), blocks: Vec::new(), elifs: 0, text_bytes: 0 };
+    let mut end = 0;
+    for tag in lexer::tags(source, MAX_TOKENS) {
+        let tag = tag?;
+        guard.text_bytes += tag.start - end;
+        end = tag.end;
+        guard.tag(tag)?;
+    }
+    match guard.blocks.pop() {
+        Some(open) => Err(open.tag.error(format!("{} has no end", open.tag.name()))),
+        None => Ok(guard.finish()),
+    }
+}
+
+struct Guard<'s> {
+    source: &'s str,
+    /// What replaces which bytes.
+    edits: Vec<Edit>,
+    blocks: Vec<Open<'s>>,
+    elifs: usize,
+    /// Bytes of text between tags so far.
+    text_bytes: usize,
+}
+
+struct Edit {
+    start: usize,
+    end: usize,
+    text: String,
+}
+
+/// A block that is open, and the tag that opened it.
+struct Open<'s> {
+    tag: Tag<'s>,
+    block: Block,
+}
+
+enum Block {
+    /// `generation`, which ends as `endif`.
+    Generation,
+    /// One whose body begins with [`TICK`]: the edit to be completed, and the text before it.
+    Ticking {
+        edit: usize,
+        names: String,
+        text_bytes: usize,
+    },
+    /// `set` with a body: its target.
+    Set(String),
+    Other,
+}
+
+impl<'s> Guard<'s> {
+    fn tag(&mut self, tag: Tag<'s>) -> Result<(), ChatError> {
+        self.check(&tag)?;
+        if !tag.is_block {
+            return Ok(());
+        }
+        match tag.name() {
+            "generation" => {
+                self.rename(&tag, "if true");
+                self.open(tag, Block::Generation)
+            }
+            "endgeneration" => {
+                self.rename(&tag, "endif");
+                self.close(&tag, |block| matches!(block, Block::Generation))
+            }
+            "for" | "macro" | "call" | "with" => {
+                let (edit, names) = (self.edits.len(), declared(&tag));
+                self.insert(tag.end, "");
+                self.open(tag, Block::Ticking { edit, names, text_bytes: self.text_bytes })
+            }
+            "set" => self.set(tag),
+            "endset" => self.close(&tag, |block| matches!(block, Block::Set(_))),
+            "elif" if self.elifs == MAX_ELIFS => Err(too_many(&tag, "elif", MAX_ELIFS)),
+            name if SINGLE.contains(&name) => {
+                self.elifs += usize::from(name == "elif");
+                Ok(())
+            }
+            name if BODIES.contains(&name) => self.open(tag, Block::Other),
+            name => match name.strip_prefix("end") {
+                Some("for" | "macro" | "call" | "with") => {
+                    self.close(&tag, |block| matches!(block, Block::Ticking { .. }))
+                }
+                Some(opened) if BODIES.contains(&opened) => self.close(&tag, |block| matches!(block, Block::Other)),
+                _ => Err(tag.error(format!("there is no tag {name:?} in chat templates"))),
+            },
+        }
+    }
+
+    /// Limits, names, and `*`, which are the same in every tag.
+    fn check(&mut self, tag: &Tag<'s>) -> Result<(), ChatError> {
+        let (mut makers, mut open) = (0, Vec::new());
+        for (at, token) in tag.tokens.iter().enumerate() {
+            match token.text {
+                "(" | "[" => open.push(token.text),
+                "{" => {
+                    open.push(token.text);
+                    self.replace(token, &format!("{DICT}("));
+                }
+                ")" | "]" => drop(open.pop()),
+                "}" => {
+                    open.pop();
+                    self.replace(token, ")");
+                }
+                ":" if open.last() == Some(&"{") => self.replace(token, ","),
+                ":" | "~" | "+" | "|" => makers += 1,
+                // It remembers what it is given, also the loop itself.
+                "changed" if tag.before(at).is_some_and(|before| before.text == ".") => {
+                    return Err(tag.error("loop.changed is not supported".to_owned()));
+                }
+                "*" | "**" if tag.before(at).is_none_or(|before| !before.ends_operand()) => {
+                    return Err(tag.error(format!("{} before an argument is not supported", token.text)));
+                }
+                "*" => self.product(tag, at)?,
+                name if token.is_name() && name.starts_with(RESERVED) => {
+                    return Err(tag.error(format!("names that begin with {RESERVED} are reserved")));
+                }
+                _ => {}
+            }
+            if open.len() > MAX_BRACKETS {
+                return Err(too_many(tag, "brackets inside each other", MAX_BRACKETS));
+            }
+        }
+        if makers > MAX_MAKERS { Err(too_many(tag, "operators ~ + | [:] in a tag", MAX_MAKERS)) } else { Ok(()) }
+    }
+
+    /// Makes sure that the `*` which is token `at` of `tag` is about numbers.
+    fn product(&mut self, tag: &Tag<'s>, at: usize) -> Result<(), ChatError> {
+        let literal = tag.after(at).is_some_and(Token::is_number);
+        let alone = tag.after(at + 1).is_none_or(|next| !matches!(next.text, "|" | "." | "[" | "(" | "**"));
+        if !(literal && alone) {
+            return Err(tag.error("* needs a number on its right: strings and lists are not multiplied".to_owned()));
+        }
+        if let Some(before) = tag.before(at) {
+            self.insert(before.end, &format!("|{NUMBER}"));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, tag: Tag<'s>) -> Result<(), ChatError> {
+        let assign = tag.tokens.iter().position(|token| token.text == "=");
+        let pipe = tag.tokens.iter().position(|token| token.text == "|");
+        let target = tag.tokens.get(1..assign.or(pipe).unwrap_or(tag.tokens.len())).unwrap_or(&[]);
+        let Some((first, last)) = target.first().zip(target.last()) else {
+            return Err(tag.error("set needs a name".to_owned()));
+        };
+        let target = self.source.get(first.start..last.end).unwrap_or_default().to_owned();
+        match assign.and_then(|at| tag.tokens.get(at)) {
+            None => self.open(tag, Block::Set(target)),
+            Some(assign) => {
+                // A namespace can hold what a variable can, but not another namespace, or itself.
+                let call = if target.contains('.') { PLAIN } else { KEEP };
+                self.insert(assign.end, &format!(" {call}("));
+                self.insert(tag.inner_end, ")");
+                Ok(())
+            }
+        }
+    }
+
+    fn open(&mut self, tag: Tag<'s>, block: Block) -> Result<(), ChatError> {
+        if self.blocks.len() == MAX_BLOCKS {
+            return Err(too_many(&tag, "blocks inside each other", MAX_BLOCKS));
+        }
+        self.blocks.push(Open { tag, block });
+        Ok(())
+    }
+
+    fn close(&mut self, tag: &Tag<'s>, fits: impl Fn(&Block) -> bool) -> Result<(), ChatError> {
+        match self.blocks.pop().map(|open| open.block).filter(fits) {
+            None => return Err(tag.error(format!("{} closes nothing", tag.name()))),
+            Some(Block::Ticking { edit, names, text_bytes }) => {
+                let tick = tick(self.text_bytes - text_bytes, &names);
+                self.complete(edit, &tick);
+            }
+            // What was captured is checked like what is assigned.
+            Some(Block::Set(target)) => {
+                let edit = self.edits.len();
+                self.insert(tag.end, "");
+                self.complete(edit, &tick(0, &format!(", {target}")));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Puts the tag `{% call %}` where `edit` is: right after a tag, whose end decides what becomes of the white space.
+    fn complete(&mut self, edit: usize, call: &str) {
+        if let Some(edit) = self.edits.get_mut(edit) {
+            let tag_end = self.source.get(..edit.start).unwrap_or_default();
+            let mark = tag_end.strip_suffix("%}").and_then(|tag| tag.chars().next_back());
+            let mark = mark.filter(|mark| matches!(mark, '-' | '+')).map(String::from).unwrap_or_default();
+            edit.text = format!("{{% do {call} {mark}%}}");
+        }
+    }
+
+    fn insert(&mut self, at: usize, text: &str) {
+        self.edits.push(Edit { start: at, end: at, text: text.to_owned() });
+    }
+
+    fn replace(&mut self, token: &Token<'s>, text: &str) {
+        self.edits.push(Edit { start: token.start, end: token.end, text: text.to_owned() });
+    }
+
+    fn rename(&mut self, tag: &Tag<'s>, name: &str) {
+        if let Some(token) = tag.tokens.first() {
+            self.replace(token, name);
+        }
+    }
+
+    fn finish(mut self) -> String {
+        self.edits.sort_by_key(|edit| edit.start);
+        let (mut out, mut copied) = (String::with_capacity(self.source.len() * 2), 0);
+        for edit in &self.edits {
+            out.push_str(self.source.get(copied..edit.start).unwrap_or_default());
+            out.push_str(&edit.text);
+            copied = edit.end;
+        }
+        out.push_str(self.source.get(copied..).unwrap_or_default());
+        out
+    }
+}
+
+fn tick(text_bytes: usize, names: &str) -> String {
+    format!("{TICK}({text_bytes}{names})")
+}
+
+/// `, a, b` for the variables a tag declares: a loop's targets, and parameters.
+fn declared(tag: &Tag<'_>) -> String {
+    let name = tag.name();
+    let mut depth = 0_usize;
+    let mut names = String::new();
+    for (at, token) in tag.tokens.iter().enumerate().skip(1) {
+        let before = tag.before(at).map_or("", |token| token.text);
+        let begins = match name {
+            "for" => true,
+            "with" => depth == 0 && matches!(before, "with" | ","),
+            // The rest of `call` is a call, which declares nothing.
+            _ => depth == 1 && matches!(before, "(" | ","),
+        };
+        match token.text {
+            "in" if name == "for" => break,
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 && matches!(name, "macro" | "call") {
+                    break;
+                }
+            }
+            variable if begins && token.is_name() => {
+                names.push_str(", ");
+                names.push_str(variable);
+            }
+            _ if name == "call" && depth == 0 => break,
+            _ => {}
+        }
+    }
+    names
+}
+
+fn too_many(tag: &Tag<'_>, what: &str, limit: usize) -> ChatError {
+    tag.error(format!("more than {limit} {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn becomes(source: &str, expected: &str) {
+        assert_eq!(guard(source).unwrap(), expected);
+    }
+
+    #[track_caller]
+    fn refused(source: &str, message: &str) {
+        let error = guard(source).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+
+    #[test]
+    fn what_makes_nothing_stays() {
+        for source in [
+            "",
+            "a\n{{ a.b[1]['x'] }}{# {% set x = 1 %} #}\n",
+            "{%- if a == '}}' and b %}{{- \"%}\" -}}{% elif c %}x{% else %}y{%- endif +%}",
+            "{% raw %}{% set x = 1 %}{% include 'x' %}{% endraw %}",
+            "{{ f(a, b=1)|trim ~ a[1:] }}",
+            "{{ 2 ** 3 - 1 }}{% break %}",
+        ] {
+            becomes(source, source);
+        }
+    }
+
+    #[test]
+    fn stores_are_checked() {
+        becomes("{% set x = y ~ 'a' %}", "{% set x = __hb_keep( y ~ 'a' )%}");
+        becomes("{%- set a, b = 1, 2 -%}", "{%- set a, b = __hb_keep( 1, 2 )-%}");
+        becomes("{% set ns.x = ns.x + [1] %}", "{% set ns.x = __hb_plain( ns.x + [1] )%}");
+        becomes("{% set x | upper %}a{% endset -%}", "{% set x | upper %}a{% endset -%}{% do __hb_tick(0, x) -%}");
+        becomes("{% filter upper %}a{% endfilter %}", "{% filter upper %}a{% endfilter %}");
+    }
+
+    #[test]
+    fn maps_are_ours() {
+        becomes("{% set x = {'a': {'b': y[1:]}} %}", "{% set x = __hb_keep( __hb_dict('a', __hb_dict('b', y[1:])) )%}");
+        becomes("{{ {} }}{{ {'}': '{',}.a }}", "{{ __hb_dict() }}{{ __hb_dict('}', '{',).a }}");
+    }
+
+    #[test]
+    fn bodies_tick() {
+        becomes(
+            "{% for a, b in c.items() if a -%}\n12{{ a }}345{% endfor %}",
+            "{% for a, b in c.items() if a -%}{% do __hb_tick(6, a, b) -%}\n12{{ a }}345{% endfor %}",
+        );
+        becomes(
+            "{% macro f(a, b=[c, d], e=g(1)) %}x{% endmacro %}",
+            "{% macro f(a, b=[c, d], e=g(1)) %}{% do __hb_tick(1, a, b, e) %}x{% endmacro %}",
+        );
+        becomes(
+            "{% call(x) f(y) %}{% for z in x %}ab{% endfor %}{% endcall %}",
+            "{% call(x) f(y) %}{% do __hb_tick(2, x) %}{% for z in x %}{% do __hb_tick(2, z) %}ab{% endfor %}{% endcall %}",
+        );
+        becomes("{% call f(y) +%}{% endcall %}", "{% call f(y) +%}{% do __hb_tick(0) +%}{% endcall %}");
+        becomes(
+            "{% with a = b, c = [d, e] %}{% endwith %}",
+            "{% with a = b, c = [d, e] %}{% do __hb_tick(0, a, c) %}{% endwith %}",
+        );
+    }
+
+    #[test]
+    fn blocks_have_an_end() {
+        refused("a\n{% for x in y %}\n{% if x %}{% endif %}", "for has no end (line 2)");
+        refused("{% set x %}a", "set has no end");
+        refused("{% if x %}{% endfor %}", "endfor closes nothing");
+        refused("{% endmacro %}", "endmacro closes nothing");
+    }
+
+    #[test]
+    fn marks_for_training_are_nothing() {
+        becomes("{%- generation -%}a{% endgeneration %}", "{%- if true -%}a{% endif %}");
+        refused("{% generation %}{% endif %}", "closes nothing");
+    }
+
+    #[test]
+    fn only_numbers_are_multiplied() {
+        becomes("{{ a.b * 2 }}", "{{ a.b|__hb_number * 2 }}");
+        becomes("{{ (a ~ b) * 2 * 3 }}", "{{ (a ~ b)|__hb_number * 2|__hb_number * 3 }}");
+        for source in ["{{ 3 * 'a' }}", "{{ a * b }}", "{{ 3 * 2|string }}", "{{ 3 * [1] }}", "{{ 2 * 2 ** 9 }}"] {
+            refused(source, "* needs a number");
+        }
+        refused("{{ f(*a) }}", "before an argument");
+        refused("{{ f(a, **b) }}", "before an argument");
+    }
+
+    #[test]
+    fn limits_are_named() {
+        refused(&"{% if a %}".repeat(33), "more than 32 blocks inside each other (line 1)");
+        refused(&format!("{{% if a %}}\n{}", "{% elif b %}".repeat(129)), "more than 128 elif (line 2)");
+        refused(&format!("{{{{ {}1{} }}}}", "(".repeat(33), ")".repeat(33)), "more than 32 brackets");
+        refused(&format!("{{{{ a{} }}}}", "~a".repeat(33)), "more than 32 operators");
+        refused(&format!("{{{{ a{} }}}}", "[1:]".repeat(33)), "more than 32 operators");
+        refused(&format!("{{{{ {}a }}}}", "not ".repeat(1024)), "more than 1024 tokens in a tag");
+    }
+
+    #[test]
+    fn nothing_reaches_outside() {
+        for tag in [
+            "include 'a'",
+            "import 'a' as b",
+            "from 'a' import b",
+            "extends 'a'",
+            "block a",
+            "trans",
+            "autoescape true",
+        ] {
+            refused(&format!("{{% {tag} %}}"), "there is no tag");
+        }
+        refused("{{ __hb_keep }}", "reserved");
+        refused("{{ loop.changed(loop) }}", "loop.changed");
+        refused("{% %}", "there is no tag \"\"");
+    }
+}

@@ -1,0 +1,268 @@
+//! The tags of a template, and their tokens: as much of Jinja's lexical rules as it takes to find them.
+//!
+//! The rules are those of the engine (which are Jinja's): comments and raw blocks hide tags, strings and brackets hide
+//! the end of one. Where the engine would go on with something odd, this is an error.
+
+use super::ChatError;
+
+/// One `{{ .. }}` or `{% .. %}`.
+pub(super) struct Tag<'s> {
+    pub(super) is_block: bool,
+    /// Where it begins, and ends, in bytes.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Where its closing mark begins, with the sign for white space.
+    pub(super) inner_end: usize,
+    pub(super) tokens: Vec<Token<'s>>,
+    line: usize,
+}
+
+/// One token: a name, a number, a string with its quotes, or an operator.
+#[derive(Clone, Copy)]
+pub(super) struct Token<'s> {
+    pub(super) text: &'s str,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// Names that stand between operands.
+const WORDS: [&str; 9] = ["and", "or", "not", "in", "is", "if", "else", "elif", "do"];
+
+impl<'s> Tag<'s> {
+    /// What a block tag is called.
+    pub(super) fn name(&self) -> &'s str {
+        self.tokens.first().map_or("", |token| token.text)
+    }
+
+    /// The token before number `at`.
+    pub(super) fn before(&self, at: usize) -> Option<&Token<'s>> {
+        self.tokens.get(at.checked_sub(1)?)
+    }
+
+    /// The token after number `at`.
+    pub(super) fn after(&self, at: usize) -> Option<&Token<'s>> {
+        self.tokens.get(at + 1)
+    }
+
+    /// An error in this tag.
+    pub(super) fn error(&self, message: String) -> ChatError {
+        ChatError::Syntax { line: self.line, message }
+    }
+}
+
+impl Token<'_> {
+    pub(super) fn is_name(&self) -> bool {
+        self.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    }
+
+    pub(super) fn is_number(&self) -> bool {
+        self.text.starts_with(|c: char| c.is_ascii_digit())
+    }
+
+    /// Whether an operator that follows has this, or what ends here, as its left side.
+    pub(super) fn ends_operand(&self) -> bool {
+        self.is_number()
+            || self.text.starts_with(['\'', '"', ')', ']', '}'])
+            || self.is_name() && !WORDS.contains(&self.text)
+    }
+}
+
+/// All tags of `source`, each with at most `max_tokens` tokens.
+pub(super) fn tags(source: &str, max_tokens: usize) -> impl Iterator<Item = Result<Tag<'_>, ChatError>> {
+    let mut lexer = Lexer { source, at: 0, max_tokens };
+    std::iter::from_fn(move || {
+        let tag = lexer.next_tag().transpose();
+        if matches!(tag, Some(Err(_))) {
+            lexer.at = source.len();
+        }
+        tag
+    })
+}
+
+struct Lexer<'s> {
+    source: &'s str,
+    at: usize,
+    max_tokens: usize,
+}
+
+impl<'s> Lexer<'s> {
+    fn rest(&self) -> &'s str {
+        self.source.get(self.at..).unwrap_or_default()
+    }
+
+    fn error<T>(&self, start: usize, message: String) -> Result<T, ChatError> {
+        let line = self.source.get(..start).unwrap_or_default().matches('\n').count() + 1;
+        Err(ChatError::Syntax { line, message })
+    }
+
+    fn next_tag(&mut self) -> Result<Option<Tag<'s>>, ChatError> {
+        loop {
+            let Some(found) = self.rest().find('{') else { return Ok(None) };
+            let start = self.at + found;
+            self.at = start + 1;
+            let kind = match self.rest().chars().next() {
+                Some(kind @ ('{' | '%' | '#')) => kind,
+                _ => continue,
+            };
+            self.at += 1;
+            if kind == '%'
+                && let Some(body) = basic_tag(self.rest(), "raw")
+            {
+                self.at += body;
+                self.skip_raw(start)?;
+                continue;
+            }
+            if self.rest().starts_with(['-', '+']) {
+                self.at += 1;
+            }
+            if kind == '#' {
+                match self.rest().find("#}") {
+                    Some(end) => self.at += end + 2,
+                    None => return self.error(start, "a comment has no end".to_owned()),
+                }
+                continue;
+            }
+            return self.tag(start, kind == '%').map(Some);
+        }
+    }
+
+    fn skip_raw(&mut self, start: usize) -> Result<(), ChatError> {
+        while let Some(found) = self.rest().find("{%") {
+            self.at += found + 2;
+            if let Some(end) = basic_tag(self.rest(), "endraw") {
+                self.at += end;
+                return Ok(());
+            }
+        }
+        self.error(start, "a raw block has no end".to_owned())
+    }
+
+    fn tag(&mut self, start: usize, is_block: bool) -> Result<Tag<'s>, ChatError> {
+        let line = self.source.get(..start).unwrap_or_default().matches('\n').count() + 1;
+        let closing = if is_block { "%}" } else { "}}" };
+        let mut tokens = Vec::new();
+        let mut open = Vec::new();
+        loop {
+            let rest = self.rest();
+            self.at += rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_whitespace()).len();
+            let rest = self.rest();
+            if open.is_empty()
+                && let Some(end) = [0, 1].into_iter().find(|&sign| {
+                    (sign == 0 || rest.starts_with(['-', '+']))
+                        && rest.get(sign..).is_some_and(|r| r.starts_with(closing))
+                })
+            {
+                let inner_end = self.at;
+                self.at += end + closing.len();
+                return Ok(Tag { is_block, start, end: self.at, inner_end, tokens, line });
+            }
+            let Some(len) = token(rest) else {
+                let problem = match rest.chars().next() {
+                    None => format!("a tag has no {closing}"),
+                    Some(quote @ ('\'' | '"')) => format!("a string has no closing {quote}"),
+                    Some(other) => format!("{other:?} is not part of the language"),
+                };
+                return self.error(start, problem);
+            };
+            let token = Token { text: rest.get(..len).unwrap_or_default(), start: self.at, end: self.at + len };
+            match token.text {
+                "(" => open.push(")"),
+                "[" => open.push("]"),
+                "{" => open.push("}"),
+                ")" | "]" | "}" if open.pop() != Some(token.text) => {
+                    return self.error(start, format!("{} closes nothing", token.text));
+                }
+                _ => {}
+            }
+            self.at = token.end;
+            tokens.push(token);
+            if tokens.len() > self.max_tokens {
+                return self.error(start, format!("more than {} tokens in a tag", self.max_tokens));
+            }
+        }
+    }
+}
+
+/// The length of what follows `{%` if it is the tag `name` and nothing else.
+fn basic_tag(text: &str, name: &str) -> Option<usize> {
+    let white = |c: char| c.is_ascii_whitespace();
+    let rest = text.strip_prefix(['-', '+']).unwrap_or(text).trim_start_matches(white);
+    let rest = rest.strip_prefix(name)?.trim_start_matches(white);
+    let rest = rest.strip_prefix(['-', '+']).unwrap_or(rest).strip_prefix("%}")?;
+    Some(text.len() - rest.len())
+}
+
+/// The length of the token that `text` begins with.
+fn token(text: &str) -> Option<usize> {
+    let first = text.chars().next()?;
+    let run = |belongs: fn(char) -> bool| text.find(|c| !belongs(c)).unwrap_or(text.len());
+    match first {
+        '\'' | '"' => {
+            let mut escaped = false;
+            let end = text.char_indices().skip(1).find(|&(_, c)| {
+                let closes = c == first && !escaped;
+                escaped = c == '\\' && !escaped;
+                closes
+            })?;
+            Some(end.0 + 1)
+        }
+        '0'..='9' => {
+            let digits = run(|c| c.is_ascii_alphanumeric() || c == '_');
+            // The fraction, but not of `1.name`, and no second one.
+            let fraction = text.get(digits..).and_then(|rest| rest.strip_prefix('.'));
+            let fraction = fraction.filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            Some(fraction.map_or(digits, |rest| {
+                digits + 1 + rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())
+            }))
+        }
+        'a'..='z' | 'A'..='Z' | '_' => Some(run(|c| c.is_ascii_alphanumeric() || c == '_')),
+        _ if ["//", "**", "==", "!=", ">=", "<="].iter().any(|two| text.starts_with(two)) => Some(2),
+        _ if "+-*/%.,:~|=><()[]{}".contains(first) => Some(1),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn tokens(source: &str, expected: &[&str]) {
+        let found: Vec<&str> = tags(source, 99).flat_map(|tag| tag.unwrap().tokens).map(|token| token.text).collect();
+        assert_eq!(found, expected, "{source}");
+    }
+
+    #[test]
+    fn tags_end_where_jinja_ends_them() {
+        tokens("{{ a }}{{- b -}}{{+c+}}", &["a", "b", "c"]);
+        tokens("{{ {'a': {'b': 1}} }}x", &["{", "'a'", ":", "{", "'b'", ":", "1", "}", "}"]);
+        tokens("{{ '}}' ~ \"%}\\\"\" }}", &["'}}'", "~", "\"%}\\\"\""]);
+        tokens("{% if a%}{% endif%}", &["if", "a", "endif"]);
+        tokens("{#{{ a }}#}{ { b }}{{c}}", &["c"]);
+        tokens("{%raw%}{{ a }}{%- endraw -%}{%- raw +%}{% b %}{%+ endraw%}{{ c }}", &["c"]);
+        tokens("{% rawx %}", &["rawx"]);
+        tokens("{{ 1.5e3+x.0.1 - 1.a }}", &["1.5e3", "+", "x", ".", "0.1", "-", "1", ".", "a"]);
+        tokens("{{ a//b**c!=d<=e }}", &["a", "//", "b", "**", "c", "!=", "d", "<=", "e"]);
+        tokens("text, {, {é and } %}", &[]);
+    }
+
+    #[test]
+    fn what_has_no_end_is_an_error_in_its_line() {
+        for (source, message) in [
+            ("\n{{ a", "a tag has no }} (line 2)"),
+            ("{% if\n", "a tag has no %} (line 1)"),
+            ("{{ 'a }}", "a string has no closing '"),
+            ("{{ 'a\\' }}", "a string has no closing '"),
+            ("{# a", "a comment has no end"),
+            ("a\n\n{% raw %}{% endrow %}", "a raw block has no end (line 3)"),
+            ("{{ (a] }}", "] closes nothing"),
+            ("{{ a) }}", ") closes nothing"),
+            ("{{ (a }}", "} closes nothing"),
+            ("{{ é }}", "'é' is not part of the language"),
+            ("{{ a; b }}", "';' is not part of the language"),
+        ] {
+            let error = tags(source, 99).find_map(Result::err).unwrap().to_string();
+            assert!(error.contains(message), "{source}: {error}");
+        }
+    }
+}
