@@ -1,5 +1,7 @@
 //! Checkpoints that tests build in memory, spoil at will, write to a directory and import.
 
+pub(crate) mod phi;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
