@@ -79,7 +79,7 @@ impl Source {
         let trunk = self.gguf()?;
         let inside = trunk.tensors().iter().any(|tensor| tensor.name.contains(".nextn."));
         let mtp = match self {
-            Self::Bundled(model) => Some(Gguf::from_bytes(model.mtp)?),
+            Self::Bundled(model) => model.mtp.map(Gguf::from_bytes).transpose()?,
             Self::File(path) => match sidecar(path).filter(|sidecar| !inside && sidecar.exists()) {
                 Some(sidecar) => Some(Self::File(sidecar).gguf()?),
                 None => None,

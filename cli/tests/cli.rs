@@ -62,7 +62,7 @@ fn completions_know_the_commands() {
 #[test]
 fn an_unknown_model_is_told_from_a_bad_file() {
     let error = run(["run", "no-such", "-p", "x"]).fails(1);
-    assert_eq!(error, "error: no file no-such and no bundled model of that name (bundled: tiny-mimo)\n");
+    assert_eq!(error, "error: no file no-such and no bundled model of that name (bundled: tiny-mimo, tiny-phimoe)\n");
     let bad = file("bad.gguf", b"GGUFnot really");
     for command in [&["run", &bad, "-p", "x"][..], &["inspect", &bad], &["tokenize", &bad, "--text", "x"]] {
         let error = run(command).fails(1);
