@@ -20,6 +20,7 @@ use super::{
     meter::{Meter, fail, invalid, too_large},
     methods,
     print::{Capped, Json, JsonError},
+    slice::slice,
     value::{Ordered, pairs},
 };
 
@@ -30,36 +31,53 @@ const MAX_INDENT: usize = 64;
 pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     add_checks(environment, meter);
     add_functions(environment, meter);
-    add_own_filters(environment, meter);
-    let env = environment;
-    env.add_filter("length", filters::length);
-    env.add_filter("count", filters::length);
-    env.add_filter("lower", filters::lower);
-    env.add_filter("upper", filters::upper);
-    env.add_filter("title", filters::title);
-    env.add_filter("capitalize", filters::capitalize);
-    env.add_filter("reverse", filters::reverse);
-    env.add_filter("default", filters::default);
-    env.add_filter("d", filters::default);
-    env.add_filter("round", filters::round);
-    env.add_filter("abs", filters::abs);
-    env.add_filter("int", filters::int);
-    env.add_filter("float", filters::float);
-    env.add_filter("attr", filters::attr);
-    env.add_filter("first", filters::first);
-    env.add_filter("last", filters::last);
-    env.add_filter("min", filters::min);
-    env.add_filter("max", filters::max);
-    env.add_filter("sort", filters::sort);
-    env.add_filter("unique", filters::unique);
-    env.add_filter("list", filters::list);
-    env.add_filter("dictsort", filters::dictsort);
-    env.add_filter("select", filters::select);
-    env.add_filter("reject", filters::reject);
-    env.add_filter("selectattr", filters::selectattr);
-    env.add_filter("rejectattr", filters::rejectattr);
-    env.add_filter("map", filters::map);
+    add_filters(environment, meter);
+    add_tests(environment);
+}
 
+/// Filters of the engine, whose results are counted.
+fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+    let engines = [
+        ("length", Value::from_function(filters::length)),
+        ("count", Value::from_function(filters::length)),
+        ("lower", Value::from_function(filters::lower)),
+        ("upper", Value::from_function(filters::upper)),
+        ("title", Value::from_function(filters::title)),
+        ("capitalize", Value::from_function(filters::capitalize)),
+        ("reverse", Value::from_function(filters::reverse)),
+        ("default", Value::from_function(filters::default)),
+        ("d", Value::from_function(filters::default)),
+        ("round", Value::from_function(filters::round)),
+        ("abs", Value::from_function(filters::abs)),
+        ("int", Value::from_function(filters::int)),
+        ("float", Value::from_function(filters::float)),
+        ("attr", Value::from_function(filters::attr)),
+        ("first", Value::from_function(filters::first)),
+        ("last", Value::from_function(filters::last)),
+        ("min", Value::from_function(filters::min)),
+        ("max", Value::from_function(filters::max)),
+        ("sort", Value::from_function(filters::sort)),
+        ("unique", Value::from_function(filters::unique)),
+        ("list", Value::from_function(filters::list)),
+        ("dictsort", Value::from_function(filters::dictsort)),
+        ("select", Value::from_function(filters::select)),
+        ("reject", Value::from_function(filters::reject)),
+        ("selectattr", Value::from_function(filters::selectattr)),
+        ("rejectattr", Value::from_function(filters::rejectattr)),
+        ("map", Value::from_function(filters::map)),
+    ];
+    for (name, filter) in engines {
+        let meter = Arc::clone(meter);
+        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+            let made = filter.call(state, &args.into_values())?;
+            meter.made(&made)?;
+            Ok::<_, Error>(made)
+        });
+    }
+    add_own_filters(environment, meter);
+}
+
+fn add_tests(env: &mut Environment<'_>) {
     env.add_test("undefined", tests::is_undefined);
     env.add_test("defined", tests::is_defined);
     env.add_test("none", tests::is_none);
@@ -124,6 +142,16 @@ fn add_checks(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         let (entries, []) = entries.as_chunks() else { return Err(invalid("a map has a value for each name")) };
         Ok(dict(entries.iter().map(|[name, value]| (name.clone(), value.clone()))))
     });
+    let for_made = Arc::clone(meter);
+    environment.add_filter(guard::MADE, move |value: Value| for_made.made(&value).map(|()| value));
+    let for_slices = Arc::clone(meter);
+    environment.add_filter(
+        guard::SLICE,
+        move |value: &Value, start: Option<i64>, stop: Option<i64>, step: Option<i64>| {
+            let made = slice(value, start, stop, step.unwrap_or(1))?;
+            for_slices.made(&made).map(|()| made)
+        },
+    );
     environment.add_filter(guard::NUMBER, |value: Value| {
         if value.is_number() { Ok(value) } else { Err(invalid("only numbers can be multiplied in chat templates")) }
     });
@@ -170,7 +198,10 @@ fn add_functions(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
 }
 
 fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
-    environment.add_filter("trim", |value: &str, chars: Option<&str>| methods::strip(value, chars).to_owned());
+    let m = Arc::clone(meter);
+    environment.add_filter("trim", move |value: &Value, chars: Option<&str>| {
+        m.str(value).map(|text| methods::strip(&text, chars).to_owned())
+    });
     // There is no escaping to be saved from.
     environment.add_filter("safe", |value: Value| value);
     environment.add_filter("items", |value: &Value| match value.kind() {

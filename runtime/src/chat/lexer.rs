@@ -23,6 +23,8 @@ pub(super) struct Token<'s> {
     pub(super) text: &'s str,
     pub(super) start: usize,
     pub(super) end: usize,
+    /// Of a bracket: the number of the token that is its other half.
+    partner: usize,
 }
 
 /// Names that stand between operands.
@@ -44,6 +46,40 @@ impl<'s> Tag<'s> {
         self.tokens.get(at + 1)
     }
 
+    /// The last token of the operand that begins with number `at`, filters left out.
+    pub(super) fn operand_end(&self, mut at: usize) -> Option<&Token<'s>> {
+        while matches!(self.tokens.get(at)?.text, "-" | "+" | "not") {
+            at += 1;
+        }
+        let closing =
+            |at: usize| self.tokens.get(at).map_or(at, |token| if token.opens() { token.partner } else { at });
+        at = closing(at);
+        while let Some(next) = self.after(at) {
+            match next.text {
+                "." => at += 2,
+                "[" | "(" => at = next.partner,
+                // Texts beside each other are one.
+                text if text.starts_with(['\'', '"']) => at += 1,
+                _ => break,
+            }
+        }
+        self.tokens.get(at)
+    }
+
+    /// The first token of the operand that token number `at`, an opening bracket, is an index of.
+    pub(super) fn operand_start(&self, mut at: usize) -> Option<&Token<'s>> {
+        loop {
+            let before = self.before(at)?;
+            at = if before.closes() { before.partner } else { at - 1 };
+            let indexed = before.closes() && before.text != "}" && self.before(at).is_some_and(Token::ends_operand);
+            if self.before(at).is_some_and(|before| before.text == ".") {
+                at -= 1;
+            } else if !indexed {
+                return self.tokens.get(at);
+            }
+        }
+    }
+
     /// An error in this tag.
     pub(super) fn error(&self, message: String) -> ChatError {
         ChatError::Syntax { line: self.line, message }
@@ -51,6 +87,14 @@ impl<'s> Tag<'s> {
 }
 
 impl Token<'_> {
+    fn opens(&self) -> bool {
+        matches!(self.text, "(" | "[" | "{")
+    }
+
+    fn closes(&self) -> bool {
+        matches!(self.text, ")" | "]" | "}")
+    }
+
     pub(super) fn is_name(&self) -> bool {
         self.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
     }
@@ -164,15 +208,22 @@ impl<'s> Lexer<'s> {
                 };
                 return self.error(start, problem);
             };
-            let token = Token { text: rest.get(..len).unwrap_or_default(), start: self.at, end: self.at + len };
-            match token.text {
-                "(" => open.push(")"),
-                "[" => open.push("]"),
-                "{" => open.push("}"),
-                ")" | "]" | "}" if open.pop() != Some(token.text) => {
-                    return self.error(start, format!("{} closes nothing", token.text));
+            let (text, end) = (rest.get(..len).unwrap_or_default(), self.at + len);
+            let mut token = Token { text, start: self.at, end, partner: 0 };
+            if token.opens() {
+                open.push(tokens.len());
+            } else if token.closes() {
+                let tokens_len = tokens.len();
+                let opened = open.pop().and_then(|at| Some((at, tokens.get_mut(at)?)));
+                match opened.filter(|(_, opened): &(_, &mut Token<'_>)| {
+                    matches!((opened.text, text), ("(", ")") | ("[", "]") | ("{", "}"))
+                }) {
+                    None => return self.error(start, format!("{text} closes nothing")),
+                    Some((at, opened)) => {
+                        opened.partner = tokens_len;
+                        token.partner = at;
+                    }
                 }
-                _ => {}
             }
             self.at = token.end;
             tokens.push(token);

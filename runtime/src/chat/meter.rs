@@ -1,7 +1,7 @@
 //! What a rendering may use, beside the engine's count of instructions: bytes, values, time.
 //!
-//! Every value that a variable holds is within the limits here ([`Meter::keep`]), and one tag makes little of such
-//! values (`guard`), so memory is bounded by a few dozen times [`Meter::text_limit`].
+//! Whatever is made is counted when it is ([`Meter::made`]), so memory is bounded by what may be made in all. Each value
+//! that a variable holds is within limits of its own ([`Meter::keep`]), so that no instruction works on it for long.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -20,17 +20,17 @@ use super::{
 
 /// A wall-clock limit for what instructions do not measure (comparing long texts, say). Real templates take
 /// milliseconds.
-const MAX_TIME: Duration = Duration::from_secs(5);
+const MAX_TIME: Duration = Duration::from_secs(2);
 /// Longest text a template may make of a conversation without any; see [`Meter::new`].
 const BASE_TEXT: usize = 1 << 20;
 /// Most values of a list or map that a template may make of a conversation without any.
 const BASE_VALUES: usize = 1 << 14;
 /// Texts of the limit's length that may be made in all.
-const TEXTS: usize = 64;
+const TEXTS: usize = 32;
 /// Deepest nesting of a value that a template may make.
 const MAX_DEPTH: usize = 32;
 /// What a value takes beside its text.
-const VALUE_BYTES: usize = 32;
+pub(super) const VALUE_BYTES: usize = 32;
 
 /// The limits of one rendering, and what is left.
 pub(super) struct Meter {
@@ -87,28 +87,33 @@ impl Meter {
         done.map(|()| text).map_err(|_| self.too_long())
     }
 
-    /// Checks that a variable may hold `value`, and counts it.
+    /// Counts a value that was made of others, which are only referred to.
+    pub(super) fn made(&self, value: &Value) -> Result<(), Error> {
+        match value.as_str() {
+            Some(text) => self.fits(text.len()).and_then(|()| self.charge(text.len())),
+            None => self.charge(value.len().unwrap_or(0).saturating_mul(VALUE_BYTES)),
+        }
+    }
+
+    /// Checks that a variable may hold `value`.
     pub(super) fn check(&self, value: &Value) -> Result<(), Error> {
-        let mut walk = Walk { meter: self, values: 0, bytes: 0, plain: false };
-        walk.value(value, 0)?;
-        self.charge(walk.values * VALUE_BYTES)
+        self.keep(value, false).map(drop)
     }
 
     /// As [`Meter::check`] for what outlives its block: the value to hold, without parts that are yet to be computed
     /// (one of them inside the other is how a value could become deep unseen). A `plain` one also has nothing in it
     /// that could hold it.
     pub(super) fn keep(&self, value: &Value, plain: bool) -> Result<Value, Error> {
-        let mut walk = Walk { meter: self, values: 0, bytes: 0, plain };
-        let settled = walk.value(value, 0)?;
-        self.charge(walk.values * VALUE_BYTES + walk.bytes)?;
-        Ok(settled.unwrap_or_else(|| value.clone()))
+        let mut walk = Walk { meter: self, values: 0, plain };
+        let settled = walk.value(value, 0);
+        self.charge(walk.values * VALUE_BYTES)?;
+        Ok(settled?.unwrap_or_else(|| value.clone()))
     }
 }
 
 struct Walk<'m> {
     meter: &'m Meter,
     values: usize,
-    bytes: usize,
     plain: bool,
 }
 
@@ -124,9 +129,7 @@ impl Walk<'_> {
         }
         match value.kind() {
             ValueKind::String => {
-                let bytes = value.as_str().map_or(0, str::len);
-                self.meter.fits(bytes)?;
-                self.bytes += bytes;
+                self.meter.fits(value.as_str().map_or(0, str::len))?;
                 Ok(None)
             }
             ValueKind::Seq | ValueKind::Iterable => {

@@ -9,20 +9,20 @@ use minijinja::{
 
 use super::{
     functions,
-    meter::{Meter, invalid},
+    meter::{Meter, VALUE_BYTES, invalid},
     value::pairs,
 };
-
-/// What a piece of a split text takes beside its bytes.
-const PIECE_BYTES: usize = 32;
 
 /// Adds all of them to `environment`.
 pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let meter = Arc::clone(meter);
-    environment.set_unknown_method_callback(move |_, value, method, args| match (value.as_str(), value.kind()) {
-        (Some(text), _) => of_text(&meter, text, method, args),
-        (_, ValueKind::Map) => of_map(value, method, args),
-        _ => Err(ErrorKind::UnknownMethod.into()),
+    environment.set_unknown_method_callback(move |_, value, method, args| {
+        let made = match (value.as_str(), value.kind()) {
+            (Some(text), _) => of_text(&meter, text, method, args)?,
+            (_, ValueKind::Map) => of_map(value, method, args)?,
+            _ => return Err(ErrorKind::UnknownMethod.into()),
+        };
+        meter.made(&made).map(|()| made)
     });
 }
 
@@ -40,7 +40,7 @@ fn of_text(meter: &Meter, text: &str, method: &str, args: &[Value]) -> Result<Va
         // -1 is Python's way to say: all.
         let max = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX - 1);
         let pieces = pieces(text, separator, max, from_right)?;
-        meter.charge(text.len() + pieces.len() * PIECE_BYTES)?;
+        meter.charge(text.len() + pieces.len() * VALUE_BYTES)?;
         Ok(pieces.into_iter().map(Value::from).collect())
     };
     let all = |belongs: fn(char) -> bool| Value::from(!text.is_empty() && text.chars().all(belongs));
@@ -53,7 +53,7 @@ fn of_text(meter: &Meter, text: &str, method: &str, args: &[Value]) -> Result<Va
         "rsplit" => split(true)?,
         "splitlines" => {
             none()?;
-            meter.charge(text.matches('\n').count() * PIECE_BYTES)?;
+            meter.charge(text.matches('\n').count() * VALUE_BYTES)?;
             text.lines().map(Value::from).collect()
         }
         "startswith" => affixes()?.iter().any(|affix| text.starts_with(&**affix)).into(),

@@ -32,6 +32,7 @@ mod message;
 mod meter;
 mod methods;
 mod print;
+mod slice;
 mod value;
 
 use std::{cell::Cell, fmt, sync::Arc};
