@@ -32,7 +32,7 @@ impl BlockFormat for IQ4_XS {
         let sub_blocks = qs.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<32>().0);
         let scales = scales.iter().flat_map(|byte| [byte & 15, byte >> 4]);
         for (b, ((qs, out), low)) in sub_blocks.zip(scales).enumerate() {
-            let scale = (low | (high >> (2 * b) & 3) as u8 * 16) as i8 - 32;
+            let scale = (low | ((high >> (2 * b) & 3) as u8) << 4) as i8 - 32;
             iq4_nl::decode_nibbles(&iq4_nl::VALUES, d * f32::from(scale), qs, out);
         }
     }

@@ -15,6 +15,9 @@ use crate::pack::{PackLayout, WeightRows};
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)`, `x: (out.tokens(), depth)`, `depth > 0`.
 pub(crate) type MatmulFn = fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
 
+/// `x` and `out: (tokens, weight.len())`.
+pub(crate) type LayerNormFn = fn(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
+
 /// The kernels of one weight format, and the arrangement of blocks they read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matmul {
@@ -46,7 +49,7 @@ pub(crate) struct KernelTable {
     pub(crate) matmul_iq4_xs: Matmul,
     pub(crate) matmul_mxfp4: Matmul,
     pub(crate) rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
-    pub(crate) layer_norm: fn(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]),
+    pub(crate) layer_norm: LayerNormFn,
     pub(crate) rope_neox: fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
     pub(crate) silu_mul: fn(gate: &mut [f32], up: &[f32]),
     pub(crate) add: fn(x: &mut [f32], y: &[f32]),
