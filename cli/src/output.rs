@@ -91,7 +91,7 @@ fn remove_unfinished(target: &Path) {
 
 /// A number format by the name it has on the command line.
 pub(crate) fn mix(name: &str) -> Result<Mix, String> {
-    const NAMES: [&str; 7] = ["f32", "f16", "bf16", "q8_0", "q6_k", "q4_0", "q4_k_m"];
+    const NAMES: [&str; 9] = ["f32", "f16", "bf16", "q8_0", "q6_k", "q5_0", "q4_0", "q4_k_m", "q4_mixed"];
     let known = NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
     Mix::from_name(name).filter(|_| known).ok_or_else(|| format!("expected one of {}", NAMES.join(", ")))
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use halfbyte_formats::{
     QuantType,
     gguf::{Gguf, GgufWriter, Metadata, Tensor, Value},
-    quant::{self, Mix},
+    quant::{self, Mix, ModelTraits},
 };
 
 use crate::{
@@ -21,10 +21,17 @@ const QUANTIZATION_VERSION: &str = "general.quantization_version";
 const VERSION: u32 = 2;
 
 const EXAMPLES: &str = "Number formats, bytes for a billion weights:
-  f32 4.0 GB, f16 and bf16 2.0, q8_0 1.06, q6_k 0.82, q4_k_m about 0.6, q4_0 0.56
-  q4_0 keeps the output head in q6_k; q4_k_m also keeps half of the value and down projections in it.
+  f32 4.0 GB, f16 and bf16 2.0, q8_0 1.06, q6_k 0.82, q5_0 0.69, q4_k_m and q4_mixed about 0.6, q4_0 0.56
+
+Three are mixes, all with the output head in q6_k:
+  q4_0      nothing else, as llama-quantize does it
+  q4_k_m    q4_k, with half of the value and down projections in q6_k, as llama-quantize does it
+  q4_mixed  q4_0, with more bits where the family needs them: attention keys, values and outputs in q6_k; all of
+            attention in q6_k in Phi-MoE; down projections in q8_0 in Phi-4-mini, which repeats itself otherwise
+Norms and biases stay as they are, routers are f32. Rows that are no whole blocks of a format take a finer one.
 
 Examples:
+  halfbyte quantize phi-4-mini-f16.gguf phi-4-mini-q4.gguf
   halfbyte quantize model-f16.gguf model-q4_0.gguf q4_0
   halfbyte quantize mtp-model-f16.gguf mtp-model-q4_0.gguf q4_0";
 
@@ -37,8 +44,8 @@ pub(crate) struct Args {
     input: Source,
     #[command(flatten)]
     output: OutputArgs,
-    /// Number format: f32, f16, bf16, q8_0, q6_k, q4_0 or q4_k_m
-    #[arg(value_name = "TYPE", value_parser = output::mix)]
+    /// Number format: f32, f16, bf16, q8_0, q6_k, q5_0, q4_0, q4_k_m or q4_mixed
+    #[arg(value_name = "TYPE", default_value = "q4_mixed", value_parser = output::mix)]
     mix: Mix,
 }
 
@@ -101,28 +108,28 @@ fn metadata(found: &Metadata, mix: Mix) -> Vec<(String, Value)> {
 }
 
 /// Which format each tensor gets.
-struct Rule {
+struct Rule<'a> {
     mix: Mix,
-    layers: usize,
-    tied: bool,
+    model: ModelTraits<'a>,
 }
 
-impl Rule {
-    fn new(file: &Gguf, mix: Mix) -> anyhow::Result<Self> {
+impl<'a> Rule<'a> {
+    fn new(file: &'a Gguf, mix: Mix) -> anyhow::Result<Self> {
         let metadata = file.metadata();
         let architecture = metadata.str("general.architecture")?.context("general.architecture is missing")?;
         let count = |name: &str| metadata.usize(&format!("{architecture}.{name}"));
         // Multi-token-prediction layers are counted as blocks, but are no part of the trunk that a mix divides up.
         let blocks = count("block_count")?.unwrap_or(0);
         let layers = blocks.saturating_sub(count("nextn_predict_layers")?.unwrap_or(0));
-        Ok(Self { mix, layers, tied: file.tensor("output.weight").is_none() })
+        let tied = file.tensor("output.weight").is_none();
+        Ok(Self { mix, model: ModelTraits { architecture, layers, tied } })
     }
 
     fn ty(&self, tensor: &Tensor) -> QuantType {
         match tensor.dims.len() {
             // Norms and biases stay what they are.
             0 | 1 => tensor.ty,
-            _ => self.mix.tensor_type(&tensor.name, &tensor.dims, self.layers, self.tied),
+            _ => self.mix.tensor_type(&tensor.name, &tensor.dims, self.model),
         }
     }
 }

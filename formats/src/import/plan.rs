@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Progress;
 use super::weights::{Stored, Weights};
 use crate::gguf::{GgufFile, GgufWriter, Value};
-use crate::quant::{self, Mix};
+use crate::quant::{self, Mix, ModelTraits};
 use crate::{FormatError, QuantType};
 
 /// Weights decoded at a time: 4 MiB of `f32`, small beside any model and large beside a row.
@@ -105,9 +105,10 @@ impl Plan {
             writer.put("general.file_type", number)?;
         }
         writer.put("general.quantization_version", 2u32)?;
+        let model = ModelTraits { architecture: self.architecture, layers: self.layers, tied: self.tied };
         let types = self.tensors.iter().map(|tensor| {
             let dims: Vec<_> = tensor.shape.iter().rev().copied().collect();
-            let ty = mix.tensor_type(&tensor.name, &dims, self.layers, self.tied);
+            let ty = mix.tensor_type(&tensor.name, &dims, model);
             writer.declare(&tensor.name, &dims, ty).map(|()| ty)
         });
         let types = types.collect::<Result<Vec<_>, _>>()?;

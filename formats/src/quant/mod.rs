@@ -28,7 +28,7 @@ mod search;
 
 pub use iq4_nl::IQ4_NL;
 pub use iq4_xs::IQ4_XS;
-pub use mix::Mix;
+pub use mix::{Mix, ModelTraits};
 pub use mxfp4::MXFP4;
 pub use plain::{BF16, F16, F32, I8};
 pub use q2_k::Q2_K;

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     preset: &'static Preset,
     #[command(flatten)]
     output: OutputArgs,
-    /// Number format: f32, f16, bf16, q8_0, q6_k, q4_0 or q4_k_m
+    /// Number format: f32, f16, bf16, q8_0, q6_k, q5_0, q4_0, q4_k_m or q4_mixed
     #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = output::mix)]
     mix: Mix,
     /// Take the vocabulary of this model, padded or cut to the size the preset has
@@ -99,7 +99,7 @@ impl Recipe {
         for (key, value) in preset.metadata(part, file_type).into_iter().chain(vocabulary) {
             writer.put(&key, value)?;
         }
-        let ty = |tensor: &Planned| mix.tensor_type(&tensor.name, &tensor.dims, preset.layers, preset.tied);
+        let ty = |tensor: &Planned| mix.tensor_type(&tensor.name, &tensor.dims, preset.traits());
         let tensors = preset.tensors(part);
         let mut total = 0;
         for tensor in &tensors {

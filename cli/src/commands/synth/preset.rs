@@ -3,7 +3,7 @@
 //! Sizes as in the published `config.json`s; metadata keys are those of GGUF files of the family, and the runtime
 //! loads what is planned here by the same names.
 
-use halfbyte_formats::gguf::Value;
+use halfbyte_formats::{gguf::Value, quant::ModelTraits};
 
 /// A model's hyperparameters.
 pub(super) struct Preset {
@@ -260,6 +260,11 @@ impl Preset {
             let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
             format!("expected one of {}", names.join(", "))
         })
+    }
+
+    /// What a mix asks about the model.
+    pub(super) fn traits(&self) -> ModelTraits<'static> {
+        ModelTraits { architecture: self.family.architecture(), layers: self.layers, tied: self.tied }
     }
 
     /// Metadata, without the vocabulary; `file_type` is that of the number format.
