@@ -18,49 +18,20 @@ pub(super) struct Builtin {
 
 /// All of them.
 pub(super) const BUILTINS: [Builtin; 4] = [
-    Builtin {
-        name: "mimo",
-        // Xiaomi recommends an empty system message, which is one that is given, and empty.
-        source: "{% for message in messages %}\
-                 <|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
-                 {% endfor %}\
-                 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-        tokens: &["<|im_start|>", "<|im_end|>"],
-    },
+    Builtin { name: "mimo", source: include_str!("builtin/mimo.jinja"), tokens: &["<|im_start|>", "<|im_end|>"] },
     Builtin {
         name: "phi-4",
-        source: "{% for message in messages %}\
-                 {% if message.role not in ['system', 'user', 'assistant'] %}\
-                 {{ raise_exception('roles of phi-4 are system, user and assistant, not ' ~ message.role) }}\
-                 {% endif %}\
-                 <|im_start|>{{ message.role }}<|im_sep|>{{ message.content }}<|im_end|>\
-                 {% endfor %}\
-                 {% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}",
+        source: include_str!("builtin/phi-4.jinja"),
         tokens: &["<|im_start|>", "<|im_sep|>", "<|im_end|>"],
     },
     Builtin {
         name: "phi-4-mini",
-        source: "{% for message in messages %}\
-                 <|{{ message.role }}|>{{ message.content }}\
-                 {% if message.role == 'system' and message.tools is defined and message.tools is not none %}\
-                 <|tool|>{{ message.tools if message.tools is string else message.tools|tojson }}<|/tool|>\
-                 {% endif %}\
-                 <|end|>\
-                 {% endfor %}\
-                 {% if add_generation_prompt %}<|assistant|>{% else %}{{ eos_token }}{% endif %}",
+        source: include_str!("builtin/phi-4-mini.jinja"),
         tokens: &["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
     },
     Builtin {
         name: "phi-moe",
-        source: "{% for message in messages %}\
-                 {% if message.role not in ['system', 'user', 'assistant'] %}\
-                 {{ raise_exception('roles of phi-moe are system, user and assistant, not ' ~ message.role) }}\
-                 {% endif %}\
-                 {% if message.role != 'system' or message.content %}\
-                 <|{{ message.role }}|>\n{{ message.content }}<|end|>\n\
-                 {% endif %}\
-                 {% endfor %}\
-                 {% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}",
+        source: include_str!("builtin/phi-moe.jinja"),
         tokens: &["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
     },
 ];
