@@ -2,10 +2,14 @@
 //!
 //! A value that no model could accept is refused here, so that it is a usage error (exit code 2) and not a failure.
 
-use std::{ops::RangeInclusive, str::FromStr};
+use std::{fs, ops::RangeInclusive, path::Path, str::FromStr};
 
+use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
-use halfbyte::{Compat, DEFAULT_SEED, Isa, KvType, LoadOptions, RopeFactors, Sampling, SessionOptions};
+use halfbyte::{
+    Compat, DEFAULT_SEED, Isa, KvType, LoadOptions, Model, RopeFactors, Sampling, SessionOptions,
+    chat::{ChatTemplate, Message},
+};
 
 use crate::{bundled, source::Source};
 
@@ -99,6 +103,45 @@ impl KvArg {
         options.kv = self.kv;
         options
     }
+}
+
+/// How a conversation becomes a prompt.
+#[derive(clap::Args)]
+pub(crate) struct ChatArgs {
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+    #[arg(long, value_name = "NAME|FILE", help = format!(
+        "Chat template: a file in Jinja, or a built-in one ({}) [default: the model's own]", template_names()))]
+    template: Option<String>,
+}
+
+impl ChatArgs {
+    /// The messages a conversation begins with.
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        self.system.iter().map(Message::system).collect()
+    }
+
+    /// The template for conversations with `model`.
+    pub(crate) fn template(&self, model: &Model) -> anyhow::Result<ChatTemplate> {
+        match &self.template {
+            None => {
+                ChatTemplate::for_model(model).context("this model cannot chat as it is (--template gives it a format)")
+            }
+            // A file of that name goes before a built-in template, as with models.
+            Some(name) if Path::new(name).exists() => {
+                let source = fs::read_to_string(name).with_context(|| format!("cannot read {name}"))?;
+                ChatTemplate::from_source(&source).with_context(|| format!("cannot use {name}"))
+            }
+            Some(name) => ChatTemplate::builtin(name).ok().with_context(|| {
+                format!("no file {name} and no chat template of that name (built-in: {})", template_names())
+            }),
+        }
+    }
+}
+
+fn template_names() -> String {
+    ChatTemplate::builtin_names().collect::<Vec<_>>().join(", ")
 }
 
 /// How the next token is chosen.

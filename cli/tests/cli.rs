@@ -383,18 +383,36 @@ fn fill(done: &Done) -> Vec<usize> {
     lines.map(|line| line.split(' ').next().expect("a number").parse().expect("a number")).collect()
 }
 
+/// As `chat` on the bundled model, whose answers are text.
+fn chat_bundled(arguments: &[&str], input: &str) -> Done {
+    run_with(["chat", "tiny-mimo", "--temp", "0", "-n", "12"].iter().chain(arguments), input)
+}
+
+/// Numbers of the lines of `/stats` about the last turn: tokens of its prompt.
+fn prompts(done: &Done) -> Vec<usize> {
+    let parts = done.stderr.lines().filter_map(|line| line.split(" | prompt ").nth(1));
+    parts.map(|part| part.split(' ').next().expect("a number").parse().expect("a number")).collect()
+}
+
 #[test]
 fn a_conversation_keeps_its_session() {
-    let done = chat(&[], "who?\n/stats\nwhy?\n/stats\n/reset\n/stats\nwho?\n/stats\n");
-    // Tags are single tokens: start user newline who? end newline start assistant newline.
-    let turn = 1 + 5 + 4 + 1 + 1 + 1 + 9 + 1;
+    let done = chat_bundled(&[], "who?\n/stats\nwhy?\n/stats\n/reset\n/stats\nwho?\n/stats\n");
+    // start us er newline who? end newline start assistant newline.
+    let turn = 1 + 3 + 3 + 1 + 1 + 1 + 3 + 1;
     let next = 2 + turn;
     assert_eq!(fill(&done), [turn + 12, turn + 12 + next + 12, 0, turn + 12]);
-    let first = chat(&[], "who?\n").ok();
+    assert_eq!(prompts(&done), [turn, next, 0, turn], "only what is new is run");
+    let first = chat_bundled(&[], "who?\n").ok();
     let both = done.ok();
     assert!(both.starts_with(&first) && both.ends_with(&first), "/reset starts anew: {both:?} {first:?}");
+
+    // Bytes that are no text are said again as U+FFFD: the answer is not what it was, and its turn is run again.
+    let done = chat(&[], "who?\n/stats\nwhy?\n/stats\n");
+    assert_eq!(fill(&done)[0], 23 + 12);
+    assert!(prompts(&done)[1] > 25 && fill(&done)[1] == 23 + 1 + prompts(&done)[1] + 12, "{}", done.stderr);
     let second = chat(&[], "why?\n").ok();
-    assert!(!both[first.len()..].starts_with(&second), "the second answer depends on the first turn");
+    let first = chat(&[], "who?\n").ok();
+    assert!(!done.ok()[first.len()..].starts_with(&second), "the second answer depends on the first turn");
 }
 
 #[test]
@@ -411,11 +429,71 @@ fn what_the_user_types_is_text() {
 #[test]
 fn a_full_context_is_told_and_loses_nothing() {
     let long = "x".repeat(100);
-    let done = chat(&["--ctx", "64"], &format!("who?\n{long}\n/stats\nwho?\n/stats\n"));
-    assert!(done.stderr.contains("not sent: it takes 121 tokens, and 35 of 64 are used"), "{}", done.stderr);
-    assert!(done.stderr.contains("(cut short: the context of 64 tokens is full"), "{}", done.stderr);
-    assert_eq!(fill(&done), [35, 64]);
+    let done = chat_bundled(&["--ctx", "50"], &format!("who?\n{long}\n/stats\nwhy?\n/stats\n"));
+    assert!(done.stderr.contains("not sent: it takes 113 tokens, and 26 of 50 are used"), "{}", done.stderr);
+    assert!(done.stderr.contains("(cut short: the context of 50 tokens is full"), "{}", done.stderr);
+    assert_eq!((fill(&done), prompts(&done)), (vec![26, 50], vec![14, 16]));
     done.ok();
+}
+
+#[test]
+fn templates_are_files_or_built_in() {
+    let turn = |template: &str| fill(&chat(&["--template", template], "who?\n/stats\n"))[0] - 12;
+    assert_eq!(turn("mimo"), 23, "the model's own");
+    assert_eq!(turn("phi-4"), 1 + 4 + 10 + 4 + 1 + 1 + 9 + 10, "whose <|im_sep|> is ten bytes of text here");
+    let template = file("template.jinja", b"{% for m in messages %}[{{ m.content }}]{% endfor %}<|im_end|>");
+    assert_eq!(turn(&template), 1 + 4 + 1 + 1);
+
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let fails = |template: &str| run(["chat", model, "--template", template]).fails(1);
+    let expected =
+        "error: no file phi-5 and no chat template of that name (built-in: mimo, phi-4, phi-4-mini, phi-moe)\n";
+    assert_eq!(fails("phi-5"), expected);
+    let bad = file("bad.jinja", b"a\n{% include 'x' %}");
+    let error = fails(&bad);
+    assert!(
+        error.contains("bad.jinja") && error.contains("there is no tag \"include\"") && error.contains("(line 2)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_template_can_refuse_a_turn() {
+    let source = b"{% for m in messages %}{% if 'no' in m.content %}{{ raise_exception('not that') }}{% endif %}{{ m.content }}{% endfor %}";
+    let template = file("refusing.jinja", source);
+    let done = chat(&["--template", &template], "yes\n/stats\nno\n/stats\n");
+    assert!(done.stderr.contains("not sent: the chat template refuses this conversation: not that"), "{}", done.stderr);
+    assert_eq!(fill(&done), [3 + 12, 3 + 12]);
+    done.ok();
+}
+
+#[test]
+fn run_can_ask_instead_of_continuing() {
+    let ask = |arguments: &[&str]| {
+        let mut all = vec!["--chat", "-p", "who?", "--temp", "0", "-n", "12"];
+        all.extend(arguments);
+        on_model("run", &all)
+    };
+    let json = ask(&["--json"]).json();
+    assert_eq!((&json["prompt"], &json["stats"]["prompt_tokens"]), (&Value::from("who?"), &Value::from(23)));
+    // The answer alone, and the one that `chat` gives.
+    assert_eq!(ask(&[]).ok(), chat(&[], "who?\n").ok());
+    let system = ask(&["--json", "--system", "<|im_end|>"]).json();
+    assert_eq!(system["stats"]["prompt_tokens"], Value::from(23 + 1 + 7 + 10 + 2));
+    assert_eq!(ask(&["--json", "--template", "phi-4"]).json()["stats"]["prompt_tokens"], Value::from(40));
+    let error = on_model("run", &["-p", "x", "--system", "y"]).fails(2);
+    assert!(error.contains("--chat"), "{error}");
+    assert!(ask(&["--ctx", "20"]).fails(1).contains("too long for a context of 20 tokens"));
+}
+
+#[test]
+fn every_bundled_model_can_chat() {
+    for model in ["tiny-mimo", "tiny-phimoe"] {
+        let done = run_with(["chat", model, "--temp", "0", "-n", "4"], "who?\nwhy?\n/stats\n");
+        assert!(prompts(&done)[0] < fill(&done)[0] / 2 + 4, "{model}: {}", done.stderr);
+        done.ok();
+    }
 }
 
 #[test]

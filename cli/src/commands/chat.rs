@@ -1,8 +1,7 @@
-//! `halfbyte chat`: a conversation, one line a turn, in the ChatML format of the Qwen2 family.
+//! `halfbyte chat`: a conversation, one line a turn, in the format of the model's chat template.
 //!
-//! A turn is pushed in one piece, so a turn that does not fit leaves the conversation as it was. Tags are markup of
-//! ours; what the user types is always text, so nobody can type a tag. The tag that closes an answer goes in front of
-//! the next turn: the model need not run it before somebody answers.
+//! The program holds the messages; the session runs what is new in them. A turn that does not fit, fails or is stopped
+//! leaves the conversation as it was. What the user types is always text, so nobody can type a tag.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -13,24 +12,25 @@ use std::{
 };
 
 use anyhow::Context;
-use halfbyte::{CancelToken, Finish, RuntimeError, Session, StopRules, text::Special};
+use halfbyte::{
+    CancelToken, Finish, RuntimeError, Session, StopRules,
+    chat::{ChatTemplate, Message},
+};
 
 use crate::{
-    args::{ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
+    args::{ChatArgs, ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
     commands::run::Cost,
     console,
 };
 
-const START: &str = "<|im_start|>";
-const END: &str = "<|im_end|>";
-
 const EXAMPLES: &str = "Examples:
   halfbyte chat model.gguf
   halfbyte chat model.gguf --system \"Answer in one sentence.\"
+  halfbyte chat model.gguf --template phi-4-mini
   printf 'Who are you?\\nWhy?\\n' | halfbyte chat model.gguf --temp 0
 
-Each line is a turn. Ctrl-C stops an answer; with none running it ends the
-program, as the end of the input does.";
+Each line is a turn. Ctrl-C stops an answer, and its turn is forgotten; with none
+running it ends the program, as the end of the input does.";
 
 const COMMANDS: &str = "/help   this list
 /reset  forget the conversation and start a new one
@@ -44,9 +44,8 @@ A line that begins with // is sent without the first of them.";
 pub(crate) struct Args {
     #[command(flatten)]
     model: OptionalModelArg,
-    /// What the model is told before the conversation
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    system: Option<String>,
+    #[command(flatten)]
+    chat: ChatArgs,
     /// Most tokens of an answer [default: what the context has room for]
     #[arg(short = 'n', long = "tokens", value_name = "N")]
     tokens: Option<usize>,
@@ -66,8 +65,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut rules = StopRules::default();
     rules.max_tokens = args.tokens;
     session.set_stop(rules)?;
-    let mut chat = Chat { interrupt: Interrupt::install(session.cancel_token())?, session, system: args.system };
-    chat.check()?;
+    let mut chat = Chat {
+        template: args.chat.template(&model)?,
+        messages: args.chat.messages(),
+        interrupt: Interrupt::install(session.cancel_token())?,
+        session,
+    };
+    let beginning = chat.messages.len();
 
     let talking = io::stdin().is_terminal();
     if talking {
@@ -91,7 +95,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             "" => {}
             "/quit" => return Ok(()),
             "/help" => console::note(COMMANDS),
-            "/reset" => chat.session.truncate(0),
+            "/reset" => chat.go_back(beginning, 0),
             "/stats" => chat.stats(),
             other => match other.strip_prefix('/') {
                 None => chat.turn(&line)?,
@@ -104,76 +108,67 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 
 struct Chat {
     session: Session,
-    system: Option<String>,
+    template: ChatTemplate,
+    messages: Vec<Message>,
     interrupt: Interrupt,
 }
 
 impl Chat {
-    /// Fails if the vocabulary lacks the tags, or would find them in what the user types.
-    fn check(&self) -> anyhow::Result<()> {
-        let tokenizer = self.session.model().tokenizer().ok_or(RuntimeError::NoVocabulary)?;
-        for tag in [START, END] {
-            anyhow::ensure!(
-                tokenizer.token_id(tag).is_some_and(|id| tokenizer.is_control(id)),
-                "the vocabulary has no control token {tag}: this model cannot chat, use `halfbyte run`"
-            );
-        }
-        Ok(())
-    }
-
     /// Says `text` and prints the answer. What can be repaired by the user is told, and is no error.
     fn turn(&mut self, text: &str) -> anyhow::Result<()> {
+        let (messages, tokens) = (self.messages.len(), self.session.tokens().len());
         self.interrupt.arm();
         let done = self.push(text).and_then(|()| self.answer());
         self.interrupt.disarm();
         match done {
-            Err(error) => match error.downcast_ref() {
-                Some(RuntimeError::Cancelled) => console::note("(stopped)"),
-                Some(RuntimeError::ContextFull { need, context, used }) => console::note(&format!(
-                    "not sent: it takes {need} tokens, and {used} of {context} are used; \
-                     say less, or forget the conversation with /reset (--ctx gives more room)"
-                )),
-                _ => return Err(error),
-            },
-            Ok(()) if self.session.finish() == Some(Finish::ContextFull) => console::note(&format!(
+            Ok(answer) => self.messages.push(Message::assistant(answer)),
+            Err(error) => {
+                self.go_back(messages, tokens);
+                match error.downcast_ref() {
+                    Some(RuntimeError::Cancelled) => console::note("(stopped)"),
+                    Some(RuntimeError::Chat(error)) => console::note(&format!("not sent: {error}")),
+                    Some(RuntimeError::ContextFull { need, context, used }) => console::note(&format!(
+                        "not sent: it takes {need} tokens, and {used} of {context} are used; \
+                         say less, or forget the conversation with /reset (--ctx gives more room)"
+                    )),
+                    _ => return Err(error),
+                }
+            }
+        }
+        if self.session.finish() == Some(Finish::ContextFull) {
+            console::note(&format!(
                 "(cut short: the context of {} tokens is full; /reset starts a new conversation)",
                 self.session.context()
-            )),
-            Ok(()) => {}
+            ));
         }
         Ok(())
     }
 
-    /// Pushes all tokens up to the first of the answer, or none.
-    fn push(&mut self, text: &str) -> anyhow::Result<()> {
-        let tokenizer = self.session.model().tokenizer().ok_or(RuntimeError::NoVocabulary)?;
-        let mut tokens = Vec::new();
-        let markup = |tokens: &mut Vec<u32>, text: &str| tokens.extend(tokenizer.encode(text, Special::Parse));
-        if !self.session.tokens().is_empty() {
-            markup(&mut tokens, &format!("{END}\n"));
-        } else {
-            tokens.extend(tokenizer.bos().filter(|_| tokenizer.add_bos()));
-            if let Some(system) = &self.system {
-                markup(&mut tokens, &format!("{START}system\n"));
-                tokens.extend(tokenizer.encode(system, Special::AsText));
-                markup(&mut tokens, &format!("{END}\n"));
-            }
+    /// Forgets what came after these numbers of messages and tokens.
+    fn go_back(&mut self, messages: usize, tokens: usize) {
+        self.messages.truncate(messages);
+        if self.session.tokens().len() > tokens {
+            self.session.truncate(tokens);
         }
-        markup(&mut tokens, &format!("{START}user\n"));
-        tokens.extend(tokenizer.encode(text, Special::AsText));
-        markup(&mut tokens, &format!("{END}\n{START}assistant\n"));
+    }
+
+    /// Runs what is new, up to the first token of the answer, or nothing.
+    fn push(&mut self, text: &str) -> anyhow::Result<()> {
+        self.messages.push(Message::user(text));
         self.session.on_progress(console::steps("tokens"));
-        Ok(self.session.push_tokens(&tokens)?)
+        self.session.push_chat(&self.template, &self.messages)?;
+        Ok(())
     }
 
     /// Prints the answer and ends its line, also if it was stopped.
-    fn answer(&mut self) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
+    fn answer(&mut self) -> anyhow::Result<String> {
+        let (mut stdout, mut answer) = (io::stdout().lock(), String::new());
         let done = loop {
             let token = match self.session.next_token() {
                 Ok(token) => token,
                 Err(error) => break Err(error),
             };
+            answer.push_str(self.session.text());
             write!(stdout, "{}", self.session.text())?;
             stdout.flush()?;
             if token.is_none() {
@@ -181,7 +176,8 @@ impl Chat {
             }
         };
         writeln!(stdout)?;
-        Ok(done?)
+        done?;
+        Ok(answer)
     }
 
     fn stats(&self) {

@@ -1,8 +1,8 @@
 //! `halfbyte run`: a text goes in and comes out longer.
 //!
 //! Text streams to stdout as the model makes it, the prompt first; what it cost goes to stderr, as does a bar while a
-//! long prompt is read. With `--json` nothing
-//! streams: one object at the end has it all.
+//! long prompt is read. With `--json` nothing streams: one object at the end has it all. With `--chat` the text is a
+//! message, and only the answer is printed.
 
 use std::{
     io::{self, Read, Write},
@@ -11,11 +11,11 @@ use std::{
 };
 
 use anyhow::Context;
-use halfbyte::{Finish, RuntimeError, Session, StopRules};
+use halfbyte::{Finish, RuntimeError, Session, StopRules, chat::Message};
 use serde::Serialize;
 
 use crate::{
-    args::{ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
+    args::{ChatArgs, ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
     console,
 };
 
@@ -23,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   halfbyte run -p \"Once upon a time\"
   halfbyte run model.gguf -p \"The king said\" -n 500 --temp 0
   halfbyte run model.gguf -f story.txt --stop \"THE END\" --seed 7
+  halfbyte run model.gguf --chat --system \"Be brief.\" -p \"Who was Ada Lovelace?\"
   date | halfbyte run model.gguf -p - --json
 
 --json prints one object:
@@ -35,6 +36,7 @@ stop_string, max_tokens or context_full.";
 /// What to continue, and how.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("system", |arg| arg.requires("chat")), mut_arg("template", |arg| arg.requires("chat")))]
 pub(crate) struct Args {
     #[command(flatten)]
     model: OptionalModelArg,
@@ -49,6 +51,11 @@ pub(crate) struct Args {
     /// Go on when the model says that the text is at its end
     #[arg(long)]
     ignore_eos: bool,
+    /// Answer the text as a message of a user instead of continuing it
+    #[arg(long)]
+    chat: bool,
+    #[command(flatten)]
+    conversation: ChatArgs,
     /// Print only what was generated, not the prompt before it
     #[arg(long)]
     no_echo: bool,
@@ -113,7 +120,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     session.set_stop(rules)?;
 
     session.on_progress(console::steps("tokens of the prompt"));
-    let pushed = session.push_text(&prompt).map_err(|error| match error {
+    let pushed = if args.chat {
+        let mut messages = args.conversation.messages();
+        messages.push(Message::user(&*prompt));
+        session.push_chat(&args.conversation.template(&model)?, &messages)
+    } else {
+        session.push_text(&prompt)
+    };
+    let pushed = pushed.map_err(|error| match error {
         RuntimeError::ContextFull { context, .. } => anyhow::Error::new(error).context(format!(
             "the prompt is too long for a context of {context} tokens (--ctx; this model has at most {})",
             model.config().context
@@ -122,7 +136,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     })?;
     anyhow::ensure!(pushed > 0, "the prompt is empty");
     let mut stdout = io::stdout().lock();
-    if !args.json && !args.no_echo {
+    if !(args.json || args.no_echo || args.chat) {
         // Only now: the bar shares the terminal.
         write!(stdout, "{prompt}")?;
         stdout.flush()?;
