@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  halfbyte run -p \"Once upon a time\"            continue a text with the bundled model
+  halfbyte run -p \"Once upon a time\"            continue a text with a bundled model
   halfbyte run model.gguf -f story.txt -n 200   continue a file
   halfbyte chat model.gguf                      talk to a model
   halfbyte inspect model.gguf                   see what is in a file

@@ -51,7 +51,7 @@ pub struct ModelConfig {
     pub rope_dim: usize,
     /// Base of the rotation frequencies.
     pub rope_base: f32,
-    /// Context of the first training, up to which LongRoPE models use their short factors.
+    /// Context of the first training, in tokens, up to which LongRoPE models use their short factors.
     pub original_context: usize,
     /// Added to the mean square in RMSNorm, to the variance in LayerNorm.
     pub norm_eps: f32,
@@ -140,7 +140,7 @@ impl ModelConfig {
         pairs.find_map(|((key, ours), (_, theirs))| (ours != theirs).then_some((key, [ours, theirs])))
     }
 
-    /// All that a graph depends on; floats print so that equal text means equal numbers.
+    /// All that a graph with a sidecar depends on; floats print so that equal text means equal numbers.
     fn keys(&self) -> [(&'static str, String); 12] {
         [
             ("nextn_predict_layers", self.mtp_layers.to_string()),

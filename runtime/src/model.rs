@@ -79,7 +79,7 @@ impl Model {
         Self::open_with(path, &LoadOptions::default())
     }
 
-    /// Opens the model at `path`. Weights stay in the mapped file; nothing is copied but norms and biases.
+    /// Opens the model at `path`. Weights stay in the mapped file; nothing is copied but norms, biases and rope factors.
     ///
     /// # Errors
     /// A [`RuntimeError`] that names the key, tensor or byte offset at fault.

@@ -172,8 +172,8 @@ impl Session {
         Ok(())
     }
 
-    /// Calls `each` while a prompt is run, after every batch, with the number of tokens run so far and of all tokens
-    /// pushed. Prompts of one batch are not worth a call.
+    /// Calls `each` while tokens are run, after every batch, with the number of those run so far and of all to be run:
+    /// those pushed, or all that [`Event::Rerun`] is about. What fits into one batch is not worth a call.
     pub fn on_progress(&mut self, each: impl FnMut(usize, usize) + Send + 'static) {
         self.progress = Some(Box::new(each));
     }

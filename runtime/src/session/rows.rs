@@ -9,6 +9,9 @@ use crate::{
 impl Session {
     /// As [`Session::push_tokens`]; `each` gets the index and the logits, `(vocab)`, of every one of `tokens`.
     ///
+    /// A LongRoPE model rotates all of them for the length of the sequence after this push, so that the logits of those
+    /// up to the original context depend on whether the push goes beyond it.
+    ///
     /// ```no_run
     /// # fn likeliest(session: &mut halfbyte::Session, tokens: &[u32]) -> Result<(), halfbyte::RuntimeError> {
     /// session.push_tokens_with(tokens, |index, logits| {
