@@ -29,6 +29,8 @@ impl FromStr for Compat {
 }
 
 /// Which of LongRoPE's two sets of factors rotations use.
+///
+/// To force one of a model without factors is [`RuntimeError::InvalidOption`](crate::RuntimeError::InvalidOption).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RopeFactors {
