@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use halfbyte::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::{
     filter::LevelFilter,
@@ -29,6 +30,13 @@ pub(crate) fn report(error: &anyhow::Error) {
 /// Prints one line to stderr; nobody can be told that stderr is gone.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Says what a session does of its own accord: to be given to `Session::on_event`.
+pub(crate) fn event(event: &Event) {
+    if let Event::Rerun { tokens, factors } = event {
+        note(&format!("(the text now needs the {} rotation factors: {tokens} tokens are run again)", factors.name()));
+    }
 }
 
 /// A bar over `len` steps on stderr, which shows only on a terminal. `unit` says what a step is, in the plural.

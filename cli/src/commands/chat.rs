@@ -65,6 +65,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut rules = StopRules::default();
     rules.max_tokens = args.tokens;
     session.set_stop(rules)?;
+    session.on_event(console::event);
     let mut chat = Chat {
         template: args.chat.template(&model)?,
         messages: args.chat.messages(),

@@ -119,6 +119,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     rules.end_of_text = !args.ignore_eos;
     session.set_stop(rules)?;
 
+    session.on_event(console::event);
     session.on_progress(console::steps("tokens of the prompt"));
     let pushed = if args.chat {
         let mut messages = args.conversation.messages();
