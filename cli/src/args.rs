@@ -50,10 +50,10 @@ pub(crate) struct ComputeArgs {
     #[arg(long, value_name = "NAME", value_parser = isa)]
     pub(crate) isa: Option<Isa>,
     /// Compute as the model's authors do (reference) or, to compare logits with it, as llama.cpp does
-    #[arg(long, value_name = "ENGINE", default_value = "reference", value_parser = Compat::from_str)]
+    #[arg(long, value_name = "ENGINE", default_value = "reference", value_parser = compat)]
     compat: Compat,
     /// Rotation factors of a LongRoPE model: auto (by the length of the text), short or long
-    #[arg(long, value_name = "SET", default_value = "auto", value_parser = RopeFactors::from_str)]
+    #[arg(long, value_name = "SET", default_value = "auto", value_parser = rope_factors)]
     rope_factors: RopeFactors,
 }
 
@@ -202,6 +202,14 @@ fn isa(name: &str) -> Result<Isa, String> {
         let names: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
         format!("this machine has: {}", names.join(", "))
     })
+}
+
+fn compat(name: &str) -> Result<Compat, String> {
+    Compat::from_name(name).ok_or_else(|| "expected reference or llama.cpp".to_owned())
+}
+
+fn rope_factors(name: &str) -> Result<RopeFactors, String> {
+    RopeFactors::from_name(name).ok_or_else(|| "expected auto, short or long".to_owned())
 }
 
 fn kv(name: &str) -> Result<KvType, String> {

@@ -1,7 +1,5 @@
 //! Whose arithmetic a model is run with, where engines differ.
 
-use std::str::FromStr;
-
 /// The implementation whose results a model should have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,15 +14,20 @@ pub enum Compat {
     LlamaCpp,
 }
 
-impl FromStr for Compat {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "reference" => Ok(Self::Reference),
-            "llama.cpp" => Ok(Self::LlamaCpp),
-            _ => Err("expected reference or llama.cpp".to_owned()),
+impl Compat {
+    /// The lower-case name used on command lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::LlamaCpp => "llama.cpp",
         }
+    }
+
+    /// The one of that [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Reference, Self::LlamaCpp].into_iter().find(|one| one.name() == name)
     }
 }
 
@@ -44,16 +47,21 @@ pub enum RopeFactors {
     Long,
 }
 
-impl FromStr for RopeFactors {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "short" => Ok(Self::Short),
-            "long" => Ok(Self::Long),
-            _ => Err("expected auto, short or long".to_owned()),
+impl RopeFactors {
+    /// The lower-case name used on command lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Short => "short",
+            Self::Long => "long",
         }
+    }
+
+    /// The one of that [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Auto, Self::Short, Self::Long].into_iter().find(|one| one.name() == name)
     }
 }
 

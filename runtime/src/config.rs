@@ -103,13 +103,20 @@ impl ModelConfig {
         let original_context =
             keys.count_or("rope.scaling.original_context_length", 2..=MAX_CONTEXT, context.max(2))?;
         let scalings: &[&str] = if LONGROPE.contains(&architecture) { &["none", "longrope"] } else { &["none"] };
-        if let Some(scaling) = metadata.str(&keys.full("rope.scaling.type"))?
-            && !scalings.contains(&scaling)
-        {
+        let scaling = metadata.str(&keys.full("rope.scaling.type"))?.unwrap_or("none");
+        if !scalings.contains(&scaling) {
             let expected = format!("{} (this graph scales rotations no other way)", scalings.join(" or "));
             return Err(keys.invalid("rope.scaling.type", scaling, expected));
         }
+        let factor = metadata.f32(&keys.full("rope.scaling.factor"))?.unwrap_or(1.0);
+        if scaling == "none" && factor != 1.0 && factor != 0.0 {
+            return Err(keys.invalid("rope.scaling.factor", factor, "1 (this graph does not scale positions)"));
+        }
         let experts = keys.count_or("expert_count", 0..=MAX_EXPERTS, 0)?;
+        if experts > 0 && architecture != "phimoe" {
+            let expected = "0: layers of this architecture have no experts";
+            return Err(keys.invalid("expert_count", experts, expected));
+        }
         let experts_used = keys.count_or("expert_used_count", 0..=experts, 0)?;
         // 0 and anything from the context length up say the same: every position is visible.
         let window = keys.count_or("attention.sliding_window", 0..=usize::MAX, 0)?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Counts and times of a prompt and of what was generated from it.
 ///
 /// A prompt may be pushed in parts: pushes with no token generated between them are one prompt. What the application
-/// does between calls is not counted.
+/// does between calls is not counted. What a LongRoPE model runs again ([`Event::Rerun`](crate::Event::Rerun)) counts
+/// as time of the prompt or token that made it necessary.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -47,6 +47,11 @@ impl<'a> Weights<'a> {
         self.file.tensor(name).is_some()
     }
 
+    /// Rows of the matrix called `name`, if it is there.
+    pub(crate) fn rows(&self, name: &str) -> Option<usize> {
+        self.file.tensor(name)?.dims.get(1).copied()
+    }
+
     /// Leaves `name` out of [`Weights::finish`]'s complaint.
     pub(crate) fn ignore(&mut self, name: &str) {
         self.optional(name);

@@ -142,7 +142,7 @@ impl Case {
             tokens: words(blob, &case["tokens"], count, u32::from_le_bytes),
             window: size(&case["window"]),
             context: size(&case["context"]),
-            factors: case["factors"].as_str().map_or(RopeFactors::Auto, |name| name.parse().expect("a set of factors")),
+            factors: RopeFactors::from_name(case["factors"].as_str().unwrap_or("auto")).expect("a set of factors"),
             logits: truth("logits", count).expect("logits"),
             mtp: truth("mtp", count - 1),
         }

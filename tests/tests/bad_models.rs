@@ -245,7 +245,7 @@ fn block_count_missing() {
 
 #[test]
 fn block_count_one_more_than_there_are() {
-    missing_tensor(untied().put(BLOCKS, 3_u32), "blk.2.attn_q.weight");
+    missing_tensor(untied().put(BLOCKS, 3_u32), "blk.2.attn_norm.weight");
 }
 
 #[test]

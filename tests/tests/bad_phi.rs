@@ -32,19 +32,6 @@ fn logits(parts: &Parts) -> Vec<u32> {
     bits(&logits_of(&model, KvType::F32, 7, &TOKENS).expect("finite logits"))
 }
 
-/// Cuts the f32 tensor `name` into tensors of so many rows each.
-fn split(parts: &mut Parts, name: &str, into: &[(&str, usize)]) {
-    let tensor = parts.take_tensor(name);
-    let (depth, values) = (tensor.dims[0], tensor.values());
-    let mut start = 0;
-    for &(name, rows) in into {
-        let end = start + rows * depth;
-        parts.add_tensor(name, &[depth, rows], &values[start..end]);
-        start = end;
-    }
-    assert_eq!(start, values.len(), "all rows of {name}");
-}
-
 #[test]
 fn the_unchanged_parts_load() {
     for name in ["phi4", "phi4-mini", "phimoe", "phimoe-tiny", "phimoe-35"] {
@@ -55,11 +42,44 @@ fn the_unchanged_parts_load() {
 // Experts.
 
 #[test]
-fn expert_count_zero_one_huge_negative() {
-    for value in [Value::U32(0), Value::U32(1), Value::U32(1 << 30), Value::I32(-16)] {
-        let error = refused(parts("phimoe").put("phimoe.expert_count", value));
-        assert!(error.to_string().contains("phimoe.expert_count") || error.to_string().contains("expert_used_count"));
+fn expert_count_zero_one_huge() {
+    // None leave room for two that are used.
+    for value in [0_u32, 1] {
+        invalid_key("phimoe", "phimoe.expert_used_count", value);
     }
+    let mut one = parts("phimoe");
+    one.put("phimoe.expert_used_count", 1_u32);
+    for (mut parts, value) in [(one, 1_u32), (parts("phimoe"), 1 << 20), (parts("phimoe"), u32::MAX)] {
+        let error = refused(parts.put("phimoe.expert_count", value));
+        assert!(matches!(&error, RuntimeError::InvalidKey { key, .. } if key == "phimoe.expert_count"), "{error:?}");
+    }
+}
+
+#[test]
+fn experts_where_there_are_none() {
+    invalid_key("phi4", "phi3.expert_count", 16_u32);
+    invalid_key("untied", "qwen2.expert_count", 2_u32);
+}
+
+#[test]
+fn more_experts_than_any_model_has() {
+    let mut parts = parts("phimoe");
+    parts.put("phimoe.block_count", 4096_u32);
+    let error = refused(parts.put("phimoe.expert_count", 1024_u32));
+    assert!(
+        matches!(&error, RuntimeError::InvalidKey { key, found, .. } if key == "phimoe.expert_count" && found == "1024"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn scaled_positions() {
+    for value in [4.0_f32, -1.0, f32::NAN] {
+        invalid_key("phi4", "phi3.rope.scaling.factor", value);
+        invalid_key("untied", "qwen2.rope.scaling.factor", value);
+    }
+    let mut plain = parts("phi4");
+    assert_eq!(logits(plain.put("phi3.rope.scaling.factor", 1.0_f32)), logits(&parts("phi4")));
 }
 
 #[test]
@@ -225,22 +245,6 @@ fn multi_token_prediction_layers() {
 // Forms that mean the same.
 
 #[test]
-fn phi3_with_tensors_of_their_own_for_q_k_v_gate_and_up() {
-    for name in ["phi4", "phi4-mini"] {
-        let model = model_on(&parts(name).gguf(), 1, None).expect("a valid model");
-        let (config, mut parts) = (model.config(), parts(name));
-        for n in 0..config.layers {
-            let [q, k, v, gate] =
-                ["attn_q", "attn_k", "attn_v", "ffn_gate"].map(|part| format!("blk.{n}.{part}.weight"));
-            let (qkv, up) = (format!("blk.{n}.attn_qkv.weight"), format!("blk.{n}.ffn_up.weight"));
-            split(&mut parts, &qkv, &[(&q, config.q_rows()), (&k, config.kv_rows()), (&v, config.kv_rows())]);
-            split(&mut parts, &up, &[(&gate, config.ffn), (&up, config.ffn)]);
-        }
-        assert_eq!(logits(&parts), logits(&self::parts(name)), "{name}");
-    }
-}
-
-#[test]
 fn phimoe_with_a_tensor_for_each_expert_or_gate_and_up_in_one() {
     let whole = parts("phimoe");
     let expected = logits(&whole);
@@ -274,6 +278,17 @@ fn heads_smaller_than_hidden_over_heads_without_the_key() {
     bare.drop_key("phimoe.attention.key_length").drop_key("phimoe.attention.value_length");
     // A converter that knows no better writes hidden / heads.
     let config = model_on(&whole.gguf(), 1, None).expect("a valid model").config().clone();
+    let mut fused = bare.clone();
+    for n in 0..config.layers {
+        for kind in ["weight", "bias"] {
+            let [q, k, v] = ["q", "k", "v"].map(|part| fused.take_tensor(&format!("blk.{n}.attn_{part}.{kind}")));
+            let mut dims = q.dims.clone();
+            *dims.last_mut().expect("an extent") = config.q_rows() + 2 * config.kv_rows();
+            let values = [q.values(), k.values(), v.values()].concat();
+            fused.add_tensor(&format!("blk.{n}.attn_qkv.{kind}"), &dims, &values);
+        }
+    }
+    assert_eq!(logits(&fused), expected, "q, k and v in one");
     let wide = u32::try_from(config.hidden / config.heads).expect("small");
     assert!(wide as usize > config.head_dim, "the fixture is about small heads");
     assert_eq!(logits(bare.put("phimoe.rope.dimension_count", wide)), expected);

@@ -42,8 +42,11 @@ fn fresh(model: &Model, tokens: &[u32]) -> Vec<u32> {
 
 #[track_caller]
 fn told(events: &Mutex<Vec<Event>>, expected: &[(usize, FactorSet)]) {
-    let expected: Vec<Event> = expected.iter().map(|&(tokens, factors)| Event::Rerun { tokens, factors }).collect();
-    assert_eq!(*events.lock().expect("one thread"), expected);
+    let told = |event: &Event| match event {
+        Event::Rerun { tokens, factors, .. } => (*tokens, *factors),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(events.lock().expect("one thread").iter().map(told).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -125,6 +128,28 @@ fn a_cancelled_rerun_changes_nothing() {
     assert_eq!(bits(session.logits().expect("logits")), fresh(&model, &tokens[..=ORIGINAL]));
     // There, back (of what was run by then), and there again.
     told(&events, &[(ORIGINAL, FactorSet::Long), (2 * BATCH, FactorSet::Short), (ORIGINAL, FactorSet::Long)]);
+}
+
+#[test]
+fn a_rerun_that_is_not_wanted_costs_nothing() {
+    let (tokens, model) = load(|_| {});
+    for before_the_call in [true, false] {
+        let (mut session, _) = session(&model);
+        session.push_tokens(&tokens[..ORIGINAL]).expect("it fits");
+        let token = session.cancel_token();
+        if before_the_call {
+            token.cancel();
+        } else {
+            session.on_event(move |_| token.cancel());
+        }
+        let kept = session.kv_bytes();
+        let error = session.push_tokens(&tokens[ORIGINAL..=ORIGINAL]).expect_err("cancelled");
+        assert!(matches!(error, RuntimeError::Cancelled), "{error:?}");
+        // Of the last token, whose logits were overwritten for all the session knows.
+        assert!(session.kv_bytes() >= kept - kept / ORIGINAL, "{} of {kept} bytes", session.kv_bytes());
+        session.cancel_token().reset();
+        assert_eq!(bits(session.logits().expect("logits")), fresh(&model, &tokens[..ORIGINAL]));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! That the logits are those of transformers is in `models_golden.rs`; here, that they are so one token at a time
 //! across the original context, that they can be those of llama.cpp, and that each part of the graphs would be missed.
 
-use halfbyte::{Compat, Isa, KvType, Model, RopeFactors};
+use halfbyte::{Compat, Isa, KvType, Model};
 use halfbyte_formats::gguf::Value;
 use halfbyte_tests::{Golden, Part, Parts, Truth, argmax, bits, logits_of, model_on, nmse, options_on, session_on};
 
@@ -225,17 +225,4 @@ fn router_ties_go_to_the_lowest_index() {
 fn the_stored_attention_factor_is_not_that_of_phi_moe() {
     let golden = Golden::named("phimoe-35");
     assert!(effect(&golden, |file| _ = file.put("phimoe.rope.scaling.attn_factor", 1.5_f32)) <= F32_NMSE);
-}
-
-/// transformers' Phi-MoE never takes the long factors; the authors' code, which is the reference, does.
-#[test]
-fn forced_factors_are_another_truth() {
-    for golden in LONGROPE.map(Golden::named) {
-        for (count, factors) in [(64, RopeFactors::Long), (600, RopeFactors::Short)] {
-            let forced = golden.cases.iter().find(|case| case.tokens.len() == count && case.factors == factors);
-            let error = nmse(&forced.expect("a forced case").logits.exact, &golden.case(count).logits.exact);
-            println!("{} {count} {factors:?}: {error:.1e}", golden.name);
-            assert!(error > DIFFERENT, "{} {count} {factors:?}: {error:.1e}", golden.name);
-        }
-    }
 }

@@ -370,14 +370,25 @@ fn a_callback_that_panics_in_mtp_logits_leaves_nothing_behind() {
     let (prompt, other) = golden.case(64).tokens.split_at(20);
     let mut fresh = session(&model);
     fresh.push_tokens(prompt).expect("it fits");
-    let mut used = session_on(&model, KvType::F16, 4, CONTEXT).expect("a session");
-    // Batches of 4: the panic comes when the first of them has been committed.
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        used.mtp_logits(&other[..12], |index, _| assert!(index < 9, "on purpose"))
-    }));
-    assert!(panicked.is_err());
-    used.push_tokens(prompt).expect("it fits");
-    assert_eq!(bits(used.logits().expect("logits")), bits(fresh.logits().expect("logits")));
+    let rows = |session: &mut Session| {
+        let mut rows = Vec::new();
+        session.mtp_logits(prompt, |_, row| rows.extend(bits(row))).expect("an MTP layer");
+        rows
+    };
+    let expected = rows(&mut session_on(&model, KvType::F16, 4, CONTEXT).expect("a session"));
+    for again in [true, false] {
+        let mut used = session_on(&model, KvType::F16, 4, CONTEXT).expect("a session");
+        // Batches of 4: the panic comes when the first of them has been committed.
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            used.mtp_logits(&other[..12], |index, _| assert!(index < 9, "on purpose"))
+        }));
+        assert!(panicked.is_err());
+        if again {
+            assert_eq!(rows(&mut used), expected);
+        }
+        used.push_tokens(prompt).expect("it fits");
+        assert_eq!(bits(used.logits().expect("logits")), bits(fresh.logits().expect("logits")));
+    }
 }
 
 // Progress and statistics.

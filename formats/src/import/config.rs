@@ -10,7 +10,7 @@ use crate::FormatError;
 pub(super) const MAX_WIDTH: usize = 1 << 20;
 const MAX_LAYERS: usize = 1024;
 /// Longest context accepted, in tokens.
-pub(super) const MAX_CONTEXT: usize = 1 << 26;
+pub(super) const MAX_CONTEXT: usize = 1 << 24;
 
 /// (GGUF, Hugging Face) names of a layer's norms, less suffix.
 pub(super) const NORMS: [(&str, &str); 2] =

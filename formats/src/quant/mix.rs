@@ -99,7 +99,7 @@ fn is_head(name: &str, tied: bool) -> bool {
 fn q4_k_m(name: &str, n_layers: usize) -> QuantType {
     let Some((layer, part)) = layer_part(name) else { return QuantType::Q4_K };
     let sensitive = ["attn_v.weight", "attn_qkv.weight", "ffn_down.weight", "ffn_down_exps.weight"].contains(&part);
-    let more_bits = |i: usize| i < n_layers / 8 || i >= 7 * n_layers / 8 || (i - n_layers / 8) % 3 == 2;
+    let more_bits = |i: usize| i < n_layers / 8 || i >= n_layers - n_layers.div_ceil(8) || (i - n_layers / 8) % 3 == 2;
     if sensitive && layer.parse().is_ok_and(more_bits) { QuantType::Q6_K } else { QuantType::Q4_K }
 }
 
@@ -160,6 +160,15 @@ mod tests {
         assert_eq!(["attn_v.weight", "ffn_down.weight", "ffn_up.weight"].map(six_bits), [18, 18, 0]);
         for early in [0, 1, 2, 3, 6, 9, 31] {
             assert_eq!(ty(&format!("blk.{early}.attn_v.weight"), &[4096, 1024], false), QuantType::Q6_K, "{early}");
+        }
+    }
+
+    /// Both numbers come from files.
+    #[test]
+    fn q4_k_m_takes_any_number_of_layers() {
+        for (layers, last) in [(0, 0), (1, 0), (usize::MAX, usize::MAX - 1), (usize::MAX, usize::MAX)] {
+            let name = format!("blk.{last}.ffn_down.weight");
+            assert_eq!(Mix::Q4KM.tensor_type(&name, &[256, 4], traits("qwen2", layers, false)), QuantType::Q6_K);
         }
     }
 

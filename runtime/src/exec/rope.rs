@@ -64,7 +64,7 @@ impl Rotations {
         if semantics.factors != RopeFactors::Auto {
             return Err(RuntimeError::InvalidOption {
                 option: "rope_factors",
-                found: format!("{:?}", semantics.factors).to_lowercase(),
+                found: semantics.factors.name().to_owned(),
                 expected: "auto: this model has no rope factors".to_owned(),
             });
         }
@@ -76,7 +76,7 @@ impl Rotations {
         })
     }
 
-    /// With the factors that the file has, if any; `magnitude` is asked for only then.
+    /// With the factors that the file has, if any. Only llama.cpp looks at the magnitude without them.
     pub(crate) fn load(
         file: &Gguf,
         weights: &mut Weights<'_>,
@@ -85,7 +85,9 @@ impl Rotations {
         magnitude: impl FnOnce() -> Result<f32, RuntimeError>,
     ) -> Result<Self, RuntimeError> {
         if file.tensor(SHORT).is_none() && file.tensor(LONG).is_none() {
-            return Self::plain(config, semantics);
+            let plain = Self::plain(config, semantics)?;
+            let scaled = semantics.compat == Compat::LlamaCpp;
+            return Ok(Self { magnitude: if scaled { magnitude()? } else { 1.0 }, ..plain });
         }
         let original = config.original_context;
         Ok(Self {

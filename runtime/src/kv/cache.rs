@@ -67,13 +67,10 @@ impl KvCache {
         self.factors
     }
 
-    /// From here on keys are rotated with `factors`: those that were rotated otherwise are forgotten. Returns how many.
-    pub(crate) fn rotate_with(&mut self, factors: FactorSet) -> usize {
-        if factors == self.factors {
-            return 0;
-        }
+    /// Forgets all positions; keys to come are rotated with `factors`.
+    pub(crate) fn rotate_with(&mut self, factors: FactorSet) {
         self.factors = factors;
-        std::mem::take(&mut self.len)
+        self.len = 0;
     }
 
     /// The runs of `layer`; an empty layer if there is no such one, which the kernels refuse.

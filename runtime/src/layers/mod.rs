@@ -16,7 +16,7 @@ pub(crate) use linear::Linear;
 pub(crate) use mlp::Mlp;
 pub(crate) use moe::Moe;
 pub(crate) use norm::Norm;
-pub(crate) use router::{CHOSEN, Router, Routes};
+pub(crate) use router::{EXPERTS_USED, Router, Routes};
 
 use halfbyte_kernels::Kernels;
 

@@ -7,8 +7,8 @@ use crate::{RuntimeError, exec::Scratch};
 
 /// Weights of a layer of experts.
 pub(crate) struct Moe {
-    /// (experts, hidden).
-    pub(crate) scores: Linear,
+    /// Scores the experts: (experts, hidden).
+    pub(crate) gate: Linear,
     pub(crate) router: Router,
     pub(crate) experts: Vec<Mlp>,
 }
@@ -19,11 +19,11 @@ impl Moe {
     /// Each expert runs once, over all tokens it was given. A token's result does not depend on the others: it is
     /// the sum of two products, which is the same in either order.
     pub(crate) fn forward(&self, exec: Exec<'_>, scratch: &mut Scratch, tokens: usize) -> Result<(), RuntimeError> {
-        let hidden = self.scores.weight.depth();
+        let hidden = self.gate.weight.depth();
         let Scratch { x, normed, delta, gate, up, moe, .. } = scratch;
         let (normed, delta) = (&normed[..tokens * hidden], &mut delta[..tokens * hidden]);
         let scores = &mut moe.scores[..tokens * self.experts.len()];
-        self.scores.forward(exec, normed, scores)?;
+        self.gate.forward(exec, normed, scores)?;
         for (scores, routes) in scores.chunks_exact(self.experts.len()).zip(&mut moe.routes) {
             *routes = self.router.choose(scores);
         }
@@ -54,6 +54,6 @@ impl Moe {
     /// Bytes of weights that one token reads.
     pub(crate) fn decode_bytes(&self) -> usize {
         let experts: usize = self.experts.iter().map(Mlp::len_bytes).sum();
-        self.scores.len_bytes() + experts / self.experts.len().max(1) * super::router::CHOSEN
+        self.gate.len_bytes() + experts / self.experts.len().max(1) * super::EXPERTS_USED
     }
 }

@@ -1,14 +1,14 @@
 //! Which experts a token passes through, and how much each counts.
 
 /// Experts of a token.
-pub(crate) const CHOSEN: usize = 2;
+pub(crate) const EXPERTS_USED: usize = 2;
 /// `router_jitter_noise` of every Phi-MoE model.
 const JITTER: f32 = 0.01;
 /// llama.cpp keeps the sum of the weights from going below the smallest normal f16.
 const SMALLEST_SUM: f32 = 6.103_515_6e-5;
 
 /// The experts of a token, best first, with their weights.
-pub(crate) type Routes = [(usize, f32); CHOSEN];
+pub(crate) type Routes = [(usize, f32); EXPERTS_USED];
 
 /// From the router's scores to experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,15 @@ use crate::{
     Compat, RuntimeError,
     config::{ModelConfig, positive},
     exec::Rotations,
-    layers::{CHOSEN, Linear, Mlp, Moe, Norm, Router},
+    layers::{EXPERTS_USED, Linear, Mlp, Moe, Norm, Router},
     weights::Weights,
 };
 
 /// Rope magnitude of Phi-3.5-MoE (`short_mscale` and `long_mscale` of its `config.json`), which converters drop.
 const MSCALE: f32 = 1.243_163_1;
+
+/// Most experts of a model: their views take memory, whatever their size.
+const MAX_EXPERTS: usize = 1 << 16;
 
 /// Loads the model.
 pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dyn Graph>, RuntimeError> {
@@ -40,6 +43,7 @@ pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dy
             eps: config.norm_eps,
         })
     };
+    let router = if reference { Router::Sparsemixer } else { Router::SoftmaxTopTwo };
     let (embed, output) = trunk::embedding_and_head(file, &mut weights, config)?;
     let bias = weights.vector("output.bias", output.rows())?;
     let blocks = (0..config.layers)
@@ -48,10 +52,7 @@ pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dy
                 attn_norm: norm(&mut weights, &format!("blk.{n}.attn_norm"))?,
                 attention: trunk::attention(&mut weights, config, n, Biases::All)?,
                 ffn_norm: norm(&mut weights, &format!("blk.{n}.ffn_norm"))?,
-                ffn: FeedForward::Moe(Moe {
-                    router: if reference { Router::Sparsemixer } else { Router::SoftmaxTopTwo },
-                    ..moe(&mut weights, config, n)?
-                }),
+                ffn: FeedForward::Moe(moe(&mut weights, config, n, router)?),
             })
         })
         .collect::<Result<_, RuntimeError>>()?;
@@ -74,30 +75,39 @@ fn complete(input: &Input<'_>, config: &mut ModelConfig) -> Result<(), RuntimeEr
         found: found.to_string(),
         expected,
     };
-    if config.experts < CHOSEN {
-        return Err(invalid("expert_count", config.experts, format!("at least {CHOSEN}")));
+    if config.experts < EXPERTS_USED {
+        return Err(invalid("expert_count", config.experts, format!("at least {EXPERTS_USED}")));
     }
-    if config.experts_used != CHOSEN {
-        return Err(invalid("expert_used_count", config.experts_used, format!("{CHOSEN}, as its router chooses")));
+    if config.experts_used != EXPERTS_USED {
+        return Err(invalid(
+            "expert_used_count",
+            config.experts_used,
+            format!("{EXPERTS_USED}, as its router chooses"),
+        ));
+    }
+    if config.experts.saturating_mul(config.layers) > MAX_EXPERTS {
+        return Err(invalid("expert_count", config.experts, format!("at most {MAX_EXPERTS} in all layers")));
     }
     // Phi-tiny-MoE's heads are smaller than embedding / heads.
+    let rows = |name: &str| input.file.tensor(name).and_then(|tensor| tensor.dims.get(1).copied());
+    let heads = [("blk.0.attn_q.weight", config.heads), ("blk.0.attn_qkv.weight", config.heads + 2 * config.kv_heads)];
     if input.file.metadata().value("phimoe.attention.key_length").is_none()
-        && let Some(rows) = input.file.tensor("blk.0.attn_q.weight").and_then(|tensor| tensor.dims.get(1).copied())
-        && rows.is_multiple_of(2 * config.heads)
-        && (1..=config.q_rows()).contains(&rows)
+        && let Some((rows, heads)) = heads.into_iter().find_map(|(name, heads)| Some((rows(name)?, heads)))
+        && rows.is_multiple_of(2 * heads)
+        && (1..=config.head_dim).contains(&(rows / heads))
     {
-        config.head_dim = rows / config.heads;
+        config.head_dim = rows / heads;
         config.rope_dim = config.rope_dim.min(config.head_dim);
     }
     Ok(())
 }
 
 /// The experts of layer `n`: stacked in one tensor a role (gate and up may share one), or in old files one by one.
-fn moe(weights: &mut Weights<'_>, config: &ModelConfig, n: usize) -> Result<Moe, RuntimeError> {
+fn moe(weights: &mut Weights<'_>, config: &ModelConfig, n: usize, router: Router) -> Result<Moe, RuntimeError> {
     let (hidden, ffn, count) = (config.hidden, config.ffn, config.experts);
     let name = |part: &str| format!("blk.{n}.{part}.weight");
     let single = |part: &'static str| move |e: usize| format!("blk.{n}.{part}.{e}.weight");
-    let scores = weights.matrix(&name("ffn_gate_inp"), count, hidden)?;
+    let gate = weights.matrix(&name("ffn_gate_inp"), count, hidden)?.into();
     let both = name("ffn_gate_up_exps");
     let gate_up = if weights.contains(&both) {
         weights.experts(&both, |_| both.clone(), count, [ffn, ffn], hidden)?
@@ -112,5 +122,5 @@ fn moe(weights: &mut Weights<'_>, config: &ModelConfig, n: usize) -> Result<Moe,
         .zip(down)
         .map(|([gate, up], [down])| Mlp { gate: gate.into(), up: up.into(), down: down.into() })
         .collect();
-    Ok(Moe { scores: scores.into(), router: Router::Sparsemixer, experts })
+    Ok(Moe { gate, router, experts })
 }

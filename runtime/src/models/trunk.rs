@@ -188,8 +188,11 @@ pub(super) fn mlp(weights: &mut Weights<'_>, config: &ModelConfig, n: usize) -> 
     let (hidden, ffn) = (config.hidden, config.ffn);
     let name = |part: &str| format!("blk.{n}.{part}");
     let (gate_name, up_name) = (name("ffn_gate.weight"), name("ffn_up.weight"));
-    let fused = if weights.contains(&gate_name) { "" } else { &up_name };
-    let [gate, up] = weights.stacked(fused, [&gate_name, &up_name], [ffn, ffn], hidden)?;
+    let [gate, up] = if !weights.contains(&gate_name) && weights.rows(&up_name) == Some(2 * ffn) {
+        weights.stacked(&up_name, [&gate_name, &up_name], [ffn, ffn], hidden)?
+    } else {
+        [weights.matrix(&gate_name, ffn, hidden)?, weights.matrix(&up_name, ffn, hidden)?]
+    };
     let down = weights.matrix(&name("ffn_down.weight"), hidden, ffn)?;
     Ok(Mlp { gate: gate.into(), up: up.into(), down: down.into() })
 }

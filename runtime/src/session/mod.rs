@@ -110,7 +110,8 @@ type Events = Box<dyn FnMut(&Event) + Send>;
 pub enum Event {
     /// The sequence has crossed the original context of a LongRoPE model, in either direction, so that it is rotated
     /// otherwise from its first token on: everything that was run before is about to be run again. That can be
-    /// cancelled like a long prompt, and the tokens stay as they were.
+    /// cancelled like a long prompt, also by the callback, and the tokens stay as they were.
+    #[non_exhaustive]
     Rerun {
         /// How many tokens.
         tokens: usize,
@@ -285,12 +286,17 @@ impl Session {
         let Self { model, cache, scratch, cancel, tokens, progress, events, .. } = self;
         let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
         let factors = model.graph().rotations().set(tokens.len(), cache.capacity());
-        let forgotten = cache.rotate_with(factors);
-        if forgotten > 0 {
-            tracing::info!(tokens = forgotten, factors = factors.name(), "other rotation factors: running again");
-            if let Some(events) = events {
-                events(&Event::Rerun { tokens: forgotten, factors });
+        if factors != cache.factors() {
+            let forgotten = cache.len();
+            if forgotten > 0 {
+                tracing::info!(tokens = forgotten, factors = factors.name(), "other rotation factors: running again");
+                if let Some(events) = events {
+                    events(&Event::Rerun { tokens: forgotten, factors });
+                }
+                // Whoever does not want it loses nothing yet.
+                exec.check()?;
             }
+            cache.rotate_with(factors);
         }
         let (start, end) = (cache.len(), tokens.len());
         while cache.len() < end {

@@ -50,6 +50,8 @@ impl Session {
             });
         }
         self.admit(tokens)?;
+        // A callback that panicked inside an earlier call can have left rows of no token.
+        self.cache.truncate(0);
         let done = self.run_mtp(tokens, &mut each);
         // The tokens were never the session's own; their keys and values go too.
         self.cache.truncate(0);
