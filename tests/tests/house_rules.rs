@@ -227,7 +227,9 @@ fn names_follow_the_house() {
         "no Manager, Helper, Utils, and no accessor called get_",
         &breaking(&libraries(), |_, code| {
             let defines = ["struct ", "enum ", "trait ", "mod ", "type "].iter().any(|word| code.contains(word));
-            defines && words.iter().any(|word| code.contains(word)) || code.contains("fn get_")
+            // minijinja's trait `Object`, whose methods take themselves like this, names its own.
+            let foreign = code.contains("(self: &Arc<Self>");
+            defines && words.iter().any(|word| code.contains(word)) || code.contains("fn get_") && !foreign
         }),
     );
 }

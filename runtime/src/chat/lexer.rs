@@ -51,9 +51,9 @@ impl<'s> Tag<'s> {
         while matches!(self.tokens.get(at)?.text, "-" | "+" | "not") {
             at += 1;
         }
-        let closing =
-            |at: usize| self.tokens.get(at).map_or(at, |token| if token.opens() { token.partner } else { at });
-        at = closing(at);
+        if let Some(open) = self.tokens.get(at).filter(|token| token.opens()) {
+            at = open.partner;
+        }
         while let Some(next) = self.after(at) {
             match next.text {
                 "." => at += 2,
@@ -184,7 +184,7 @@ impl<'s> Lexer<'s> {
     fn tag(&mut self, start: usize, is_block: bool) -> Result<Tag<'s>, ChatError> {
         let line = self.source.get(..start).unwrap_or_default().matches('\n').count() + 1;
         let closing = if is_block { "%}" } else { "}}" };
-        let mut tokens = Vec::new();
+        let mut tokens: Vec<Token<'s>> = Vec::new();
         let mut open = Vec::new();
         loop {
             let rest = self.rest();
@@ -208,21 +208,17 @@ impl<'s> Lexer<'s> {
                 };
                 return self.error(start, problem);
             };
-            let (text, end) = (rest.get(..len).unwrap_or_default(), self.at + len);
-            let mut token = Token { text, start: self.at, end, partner: 0 };
+            let text = rest.get(..len).unwrap_or_default();
+            let mut token = Token { text, start: self.at, end: self.at + len, partner: 0 };
             if token.opens() {
                 open.push(tokens.len());
             } else if token.closes() {
-                let tokens_len = tokens.len();
-                let opened = open.pop().and_then(|at| Some((at, tokens.get_mut(at)?)));
-                match opened.filter(|(_, opened): &(_, &mut Token<'_>)| {
-                    matches!((opened.text, text), ("(", ")") | ("[", "]") | ("{", "}"))
-                }) {
-                    None => return self.error(start, format!("{text} closes nothing")),
-                    Some((at, opened)) => {
-                        opened.partner = tokens_len;
-                        token.partner = at;
+                let (count, at) = (tokens.len(), open.pop().unwrap_or(usize::MAX));
+                match tokens.get_mut(at) {
+                    Some(opened) if matches!((opened.text, text), ("(", ")") | ("[", "]") | ("{", "}")) => {
+                        (opened.partner, token.partner) = (count, at);
                     }
+                    _ => return self.error(start, format!("{text} closes nothing")),
                 }
             }
             self.at = token.end;

@@ -9,38 +9,45 @@ use super::meter::invalid;
 
 /// Python's `value[start:stop:step]`.
 pub(super) fn slice(value: &Value, start: Option<i64>, stop: Option<i64>, step: i64) -> Result<Value, Error> {
-    let text: Option<Vec<char>> = value.as_str().map(|text| text.chars().collect());
-    let items: Option<Vec<Value>> = match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable => Some(value.try_iter()?.collect()),
-        _ => None,
-    };
-    let Some(len) = text.as_ref().map(Vec::len).or(items.as_ref().map(Vec::len)) else {
-        return Err(invalid(format!("a {} cannot be sliced", value.kind())));
-    };
     if step == 0 {
         return Err(invalid("the step of a slice cannot be 0"));
     }
-    // Bounds count from the end if they are negative, and are moved to what there is.
+    if let Some(text) = value.as_str() {
+        let bounds = bounds(text.chars().count(), start, stop, step);
+        if step == 1 {
+            let [from, to] = bounds.map(|at| usize::try_from(at).unwrap_or(0));
+            let at = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
+            return Ok(text.get(at(from)..at(to.max(from))).unwrap_or("").into());
+        }
+        let chars: Vec<char> = text.chars().collect();
+        return Ok(places(bounds, step).filter_map(|at| chars.get(at)).collect::<String>().into());
+    }
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            Ok(places(bounds(items.len(), start, stop, step), step).filter_map(|at| items.get(at).cloned()).collect())
+        }
+        kind => Err(invalid(format!("a {kind} cannot be sliced"))),
+    }
+}
+
+/// Where a slice of `len` items begins, and where it has ended: negative bounds count from the end, and all are moved to
+/// what there is.
+fn bounds(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> [i64; 2] {
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
     let bound = |at: i64| (if at < 0 { at.saturating_add(len) } else { at }).clamp(low, high);
-    let (start, stop) = if step > 0 {
-        (start.map_or(low, bound), stop.map_or(high, bound))
-    } else {
-        (start.map_or(high, bound), stop.map_or(low, bound))
-    };
+    let (first, last) = if step > 0 { (low, high) } else { (high, low) };
+    [start.map_or(first, bound), stop.map_or(last, bound)]
+}
+
+/// The places from the one bound to the other.
+fn places([start, stop]: [i64; 2], step: i64) -> impl Iterator<Item = usize> {
     let mut at = start;
-    let places = std::iter::from_fn(|| {
+    std::iter::from_fn(move || {
         let place = at;
         at = at.saturating_add(step);
         if step > 0 { place < stop } else { place > stop }.then(|| usize::try_from(place).ok()).flatten()
-    });
-    Ok(match (text, items) {
-        (Some(text), _) => places.filter_map(|at| text.get(at)).collect::<String>().into(),
-        (_, items) => {
-            let items = items.unwrap_or_default();
-            places.filter_map(|at| items.get(at).cloned()).collect()
-        }
     })
 }
 

@@ -1,7 +1,5 @@
 //! Templates that mean harm: each ends in the error that names what it did, soon, and in little memory.
 
-#![cfg(feature = "chat")]
-
 #[path = "../../formats/tests/support/alloc.rs"]
 #[expect(unreachable_pub, reason = "shared with crates that reach it")]
 mod alloc;
@@ -142,11 +140,11 @@ hostile! {
     a_macro_in_itself: "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}" => Render { .. },
     macros_in_each_other: "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}" => Render { .. },
     a_loop_in_itself: "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}" => Render { .. },
-    a_macro_that_holds_copies: format!("{MEGABYTE}{{% macro f() %}}{{{{ [{} f()] }}}}{{% endmacro %}}{{{{ f() }}}}", "a[1:], ".repeat(100)) => TooLarge { .. },
+    a_macro_that_holds_copies: format!("{MEGABYTE}{{% macro f() %}}{{{{ [{} f()] }}}}{{% endmacro %}}{{{{ f() }}}}", "a[1:], ".repeat(100)) => TooLarge { .. } | OutOfTime { .. },
     a_method_that_holds_copies: format!("{MEGABYTE}{{% macro f() %}}{{{{ a[1:].replace('a', f()) ~ a.lower().replace('', f()) }}}}{{% endmacro %}}{{{{ f() }}}}") => TooLarge { .. } | Render { .. },
-    loops_that_hold_copies: format!("{MEGABYTE}{{% macro f() %}}{{% for x in [{}] %}}{{{{ f() }}}}{{% endfor %}}{{% endmacro %}}{{{{ f() }}}}", "a ~ '', ".repeat(100)) => TooLarge { .. },
-    arguments_that_are_copies: format!("{MEGABYTE}{{% macro f(x) %}}{{{{ f([{}]) }}}}{{% endmacro %}}{{{{ f(0) }}}}", "a|reverse, ".repeat(100)) => TooLarge { .. },
-    copies_by_maps: format!("{MEGABYTE}{}", growing("[]", "{% set ns.x = ns.x + [{'a': '' ~ a, 'b': a|upper}] %}")) => TooLarge { .. },
+    loops_that_hold_copies: format!("{MEGABYTE}{{% macro f() %}}{{% for x in [{}] %}}{{{{ f() }}}}{{% endfor %}}{{% endmacro %}}{{{{ f() }}}}", "a ~ '', ".repeat(100)) => TooLarge { .. } | OutOfTime { .. },
+    arguments_that_are_copies: format!("{MEGABYTE}{{% macro f(x) %}}{{{{ f([{}]) }}}}{{% endmacro %}}{{{{ f(0) }}}}", "a|reverse, ".repeat(100)) => TooLarge { .. } | OutOfTime { .. },
+    copies_by_maps: format!("{MEGABYTE}{}", growing("[]", "{% set ns.x = ns.x + [{'a': '' ~ a, 'b': a|upper}] %}")) => TooLarge { .. } | OutOfTime { .. },
     a_caller_in_itself: "{% macro f() %}{{ caller() }}{% endmacro %}{% macro g() %}{% call f() %}{{ g() }}{% endcall %}{% endmacro %}{{ g() }}" => Render { .. },
     a_macro_for_each_number: format!("{{% macro f(x) %}}{}{{% endmacro %}}{{{{ f(f(f(1))) }}}}", endless("{{ x }}")) => TooLarge { .. } | OutOfFuel { .. },
     comparing_megabytes: format!("{MEGABYTE}{{% set b = a ~ '' %}}{}", endless(&"{% if a == b %}{% endif %}".repeat(100))) => OutOfTime { .. } | OutOfFuel { .. },
@@ -198,8 +196,8 @@ hostile! {
     a_macro_in_a_namespace: "{% set ns = namespace() %}{% macro f() %}{% endmacro %}{% set ns.x = f %}" => Render { .. },
     a_loop_that_remembers_itself: "{% for x in [1] %}{{ loop.changed(loop) }}{% endfor %}" => Syntax { .. },
     slices_of_slices: growing("range(100000)", "{% set ns.x = ns.x[1:] %}") => TooLarge { .. },
-    a_list_of_slices: format!("{MEGABYTE}{}", growing("[]", &format!("{}{{% set ns.x = ns.x + [a[1:]] %}}", MEGABYTE))) => TooLarge { .. },
-    many_long_variables: format!("{MEGABYTE}{}", (0..900).map(|n| format!("{{% set b{n} = a[1:] %}}")).collect::<String>()) => TooLarge { .. },
+    a_list_of_slices: format!("{MEGABYTE}{}", growing("[]", &format!("{}{{% set ns.x = ns.x + [a[1:]] %}}", MEGABYTE))) => TooLarge { .. } | OutOfTime { .. },
+    many_long_variables: format!("{MEGABYTE}{}", (0..900).map(|n| format!("{{% set b{n} = a[1:] %}}")).collect::<String>()) => TooLarge { .. } | OutOfTime { .. },
     a_flood_of_text: endless(&"x".repeat(30_000)) => TooLarge { .. },
     a_flood_of_captured_text: format!("{{% set x %}}{}{{% endset %}}", endless(&"x".repeat(30_000))) => TooLarge { .. },
     a_flood_of_macros: format!("{{% macro f() %}}{}{{% endmacro %}}{}", "x".repeat(30_000), endless("{{ f() }}")) => TooLarge { .. },
@@ -207,8 +205,8 @@ hostile! {
     a_flood_of_json: endless("{{ messages|tojson(indent=64) }}") => TooLarge { .. },
     indenting_by_a_billion: "{{ 'a\nb'|indent(1000000000) }}" => TooLarge { .. },
     json_indented_by_a_billion: "{{ messages|tojson(indent=3000000000) }}" => TooLarge { .. },
-    json_with_long_separators: format!("{MEGABYTE}{{{{ range(1000)|list|tojson(separators=[a, a]) }}}}") => TooLarge { .. },
-    joining_with_megabytes: format!("{MEGABYTE}{{{{ range(100000)|join(a) }}}}") => TooLarge { .. },
+    json_with_long_separators: format!("{MEGABYTE}{{{{ range(1000)|list|tojson(separators=[a, a]) }}}}") => TooLarge { .. } | OutOfTime { .. },
+    joining_with_megabytes: format!("{MEGABYTE}{{{{ range(100000)|join(a) }}}}") => TooLarge { .. } | OutOfTime { .. },
     a_wide_number: "{{ '%3000000000d'|format(1) }}" => Render { .. },
     a_wide_format: "{{ '{:3000000000}'.format(1) }}" => Render { .. },
     a_wide_center: "{{ 'a'.center(3000000000) }}{{ 'a'|center(3000000000) }}" => Render { .. },
@@ -257,7 +255,6 @@ fn what_the_limits_let_through_needs_no_more_stack_than_there_is() {
     let expressions = [
         format!("{}x", "not ".repeat(1020)),
         format!("{}1", "- ".repeat(1020)),
-        format!("messages{}", ".a".repeat(1)),
         format!("1{}", "-1".repeat(500)),
         format!("1{}", "*1".repeat(500)),
         format!("1{}", "/1".repeat(500)),
