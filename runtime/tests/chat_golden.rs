@@ -151,6 +151,7 @@ fn expressions_are_those_of_python() {
         ("{'b': [], 'a': {}, 1: (2, )}|tojson(indent=2)", "{\n  \"b\": [],\n  \"a\": {},\n  \"1\": [\n    2\n  ]\n}"),
         ("[1e16, 1e-5, 0.1, 100.0, -2.5e-7, 1e300]", "[1e+16, 1e-05, 0.1, 100.0, -2.5e-07, 1e+300]"),
         ("none", "None"),
+        ("'' ~ none ~ true ~ [1.0, 'a'] ~ m.z ~ undefined_name ~ 1.0 ~ 2 * 3 ~ ['b']|join", "NoneTrue[1.0, 'a']11.06b"),
         ("[1 == 1.0, 'b' in 'abc', 3 in [1, 2], 'z' in m]", "[True, True, False, True]"),
         ("((1,), ('a', \"it's\"), [])", "((1,), ('a', \"it's\"), [])"),
         ("undefined_name", ""),

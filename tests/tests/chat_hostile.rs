@@ -151,6 +151,8 @@ hostile! {
     searching_megabytes: format!("{MEGABYTE}{}", endless("{% if 'gg' in a %}{% endif %}")) => OutOfTime { .. } | OutOfFuel { .. },
     asking_for_the_last_character: format!("{MEGABYTE}{}", endless("{% set x = a[-1] %}")) => OutOfTime { .. } | OutOfFuel { .. },
     comparing_lists: format!("{{% set a = range(10000)|list %}}{{% set b = range(10000)|list %}}{}", endless("{% if a == b %}{% endif %}")) => OutOfTime { .. } | OutOfFuel { .. },
+    comparing_lists_of_megabytes: format!("{MEGABYTE}{{% set l = [a, a, a, a, a, a, a, a] %}}{}", endless("{% if l == l|reverse %}{% endif %}")) => TooLarge { .. },
+    sorting_megabytes: format!("{MEGABYTE}{}", "{% if [a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a]|sort %}{% endif %}".repeat(200)) => OutOfTime { .. } | TooLarge { .. },
     sorting_again: format!("{{% set a = range(10000)|list %}}{}", endless("{% if a|sort|unique %}{% endif %}")) => TooLarge { .. },
     splitting_again: format!("{MEGABYTE}{}", endless("{% if a.split('0') %}{% endif %}")) => TooLarge { .. } | OutOfTime { .. },
 }
@@ -202,6 +204,7 @@ hostile! {
     a_flood_of_captured_text: format!("{{% set x %}}{}{{% endset %}}", endless(&"x".repeat(30_000))) => TooLarge { .. },
     a_flood_of_macros: format!("{{% macro f() %}}{}{{% endmacro %}}{}", "x".repeat(30_000), endless("{{ f() }}")) => TooLarge { .. },
     a_flood_of_raw_text: format!("{{% set x %}}{}{{% endset %}}", endless(&format!("{{% raw %}}{}{{% endraw %}}", "{".repeat(30_000)))) => TooLarge { .. },
+    a_list_of_megabytes_as_text: format!("{MEGABYTE}{{{{ '' ~ [{}] }}}}", "a, ".repeat(400)) => TooLarge { .. },
     a_flood_of_json: endless("{{ messages|tojson(indent=64) }}") => TooLarge { .. },
     indenting_by_a_billion: "{{ 'a\nb'|indent(1000000000) }}" => TooLarge { .. },
     json_indented_by_a_billion: "{{ messages|tojson(indent=3000000000) }}" => TooLarge { .. },

@@ -144,6 +144,12 @@ fn add_checks(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     });
     let for_made = Arc::clone(meter);
     environment.add_filter(guard::MADE, move |value: Value| for_made.made(&value).map(|()| value));
+    let for_texts = Arc::clone(meter);
+    environment.add_filter(guard::TEXT, move |value: Value| match value.kind() {
+        // Numbers are the same in both languages; what is undefined stays so, for those who ask.
+        ValueKind::String | ValueKind::Number | ValueKind::Undefined => for_texts.made(&value).map(|()| value),
+        _ => for_texts.str(&value).map(Value::from),
+    });
     let for_slices = Arc::clone(meter);
     environment.add_filter(
         guard::SLICE,

@@ -3,7 +3,8 @@
 //! The engine counts instructions, but not the bytes and values they make: a string that doubles in a loop is forty
 //! instructions and a terabyte. So each tag is read here, and what makes something is made to say so:
 //!
-//! - `a ~ b` and `a + b` become `a|MADE ~ b|MADE`, a filter that counts its value;
+//! - `a + b` becomes `a|MADE + b|MADE`, a filter that counts its value, and `a ~ b` becomes `a|TEXT ~ b|TEXT`, which
+//!   also writes it as Python does;
 //! - `a[1:]` becomes `(a|SLICE(1,none))` (the engine's own slice is lazy, and unknown to its macros);
 //! - `*` has a number on both sides: on the right a literal one, on the left `|NUMBER` makes sure;
 //! - `{k: v}` becomes `DICT(k, v)`, a map that keeps its order and that is told from the engine's other objects;
@@ -25,6 +26,7 @@ pub(super) const KEEP: &str = "__hb_keep";
 pub(super) const PLAIN: &str = "__hb_plain";
 pub(super) const TICK: &str = "__hb_tick";
 pub(super) const MADE: &str = "__hb_made";
+pub(super) const TEXT: &str = "__hb_text";
 pub(super) const SLICE: &str = "__hb_slice";
 pub(super) const NUMBER: &str = "__hb_number";
 pub(super) const DICT: &str = "__hb_dict";
@@ -161,8 +163,13 @@ impl<'s> Guard<'s> {
                     _ => return Err(tag.error(": is for maps and slices".to_owned())),
                 },
                 "~" | "+" => {
-                    self.made(tag.before(at).filter(|before| before.ends_operand()));
-                    self.made(tag.operand_end(at + 1));
+                    let filter = if token.text == "~" { TEXT } else { MADE };
+                    self.made(tag.before(at).filter(|before| before.ends_operand()), filter);
+                    if let Some(end) = tag.operand_end(at + 1) {
+                        // `a ~ b is c` is about b itself.
+                        let tested = tag.following(end).is_some_and(|next| next.text == "is");
+                        self.made(Some(end), if tested { MADE } else { filter });
+                    }
                 }
                 // It remembers what it is given, also the loop itself.
                 "changed" if tag.before(at).is_some_and(|before| before.text == ".") => {
@@ -202,10 +209,10 @@ impl<'s> Guard<'s> {
         Ok(())
     }
 
-    /// Counts the value that ends with `token`, once.
-    fn made(&mut self, token: Option<&Token<'s>>) {
+    /// Puts the value that ends with `token` through `filter`, once.
+    fn made(&mut self, token: Option<&Token<'s>>, filter: &str) {
         let Some(at) = token.map(|token| token.end) else { return };
-        let filter = format!("|{MADE}");
+        let filter = format!("|{filter}");
         if !self.edits.iter().rev().any(|edit| edit.start == at && edit.text == filter) {
             self.insert(at, &filter);
         }
@@ -379,7 +386,7 @@ mod tests {
 
     #[test]
     fn stores_are_checked() {
-        becomes("{% set x = y ~ 'a' %}", "{% set x = __hb_keep( y|__hb_made ~ 'a'|__hb_made )%}");
+        becomes("{% set x = y ~ 'a' %}", "{% set x = __hb_keep( y|__hb_text ~ 'a'|__hb_text )%}");
         becomes("{%- set a, b = 1, 2 -%}", "{%- set a, b = __hb_keep( 1, 2 )-%}");
         becomes("{% set ns.x = ns.x + [1] %}", "{% set ns.x = __hb_plain( ns.x|__hb_made + [1]|__hb_made )%}");
         becomes("{% set x | upper %}a{% endset -%}", "{% set x | upper %}a{% endset -%}{% do __hb_tick(0, x) -%}");
@@ -388,16 +395,19 @@ mod tests {
 
     #[test]
     fn what_is_made_is_counted() {
-        let made = |source: &str, expected: &str| becomes(source, &expected.replace('!', "|__hb_made"));
-        made("{{ a ~ b }}", "{{ a! ~ b! }}");
-        made("{{ a ~ b.c[d](e)~f|trim + -g }}", "{{ a! ~ b.c[d](e)!~f!|trim! + -g! }}");
-        made("{{ 'a' 'b' ~ 'c' \"d\" ~ (e, f) }}", "{{ 'a' 'b'! ~ 'c' \"d\"! ~ (e, f)! }}");
-        made("{{ f(a + 1)[b ~ c] + d }}", "{{ f(a! + 1!)[b! ~ c!]! + d! }}");
+        let made = |source: &str, expected: &str| {
+            becomes(source, &expected.replace('!', "|__hb_made").replace('?', "|__hb_text"));
+        };
+        made("{{ a ~ b }}{{ a + b }}", "{{ a? ~ b? }}{{ a! + b! }}");
+        made("{{ a ~ b.c[d](e)~f|trim|join(g) + -h|i }}", "{{ a? ~ b.c[d](e)?~f|trim|join(g)?! + -h|i! }}");
+        made("{{ 'a' 'b' ~ 'c' \"d\" ~ (e, f) }}", "{{ 'a' 'b'? ~ 'c' \"d\"? ~ (e, f)? }}");
+        made("{{ f(a + 1)[b ~ c] + d }}", "{{ f(a! + 1!)[b? ~ c?]! + d! }}");
         made(
             "{% if a ~ b == c ~ d and not e + f %}{% endif %}",
-            "{% if a! ~ b! == c! ~ d! and not e! + f! %}{% endif %}",
+            "{% if a? ~ b? == c? ~ d? and not e! + f! %}{% endif %}",
         );
-        made("{% if a[0][1] ~ b[c:] %}{% endif %}", "{% if a[0][1]! ~ (b|__hb_slice(c,none))! %}{% endif %}");
+        made("{% if a[0][1] ~ b[c:] %}{% endif %}", "{% if a[0][1]? ~ (b|__hb_slice(c,none))? %}{% endif %}");
+        made("{% if a ~ b is defined %}{% endif %}", "{% if a? ~ b! is defined %}{% endif %}");
         refused("{{ a : b }}", ": is for maps");
     }
 

@@ -46,7 +46,7 @@ impl<'s> Tag<'s> {
         self.tokens.get(at + 1)
     }
 
-    /// The last token of the operand that begins with number `at`, filters left out.
+    /// The last token of the operand that begins with number `at`, its filters included.
     pub(super) fn operand_end(&self, mut at: usize) -> Option<&Token<'s>> {
         while matches!(self.tokens.get(at)?.text, "-" | "+" | "not") {
             at += 1;
@@ -57,6 +57,8 @@ impl<'s> Tag<'s> {
         while let Some(next) = self.after(at) {
             match next.text {
                 "." => at += 2,
+                // The name comes next; its arguments are a call's.
+                "|" => at += 2,
                 "[" | "(" => at = next.partner,
                 // Texts beside each other are one.
                 text if text.starts_with(['\'', '"']) => at += 1,
@@ -78,6 +80,11 @@ impl<'s> Tag<'s> {
                 return self.tokens.get(at);
             }
         }
+    }
+
+    /// The token after `token`, one of these.
+    pub(super) fn following(&self, token: &Token<'s>) -> Option<&Token<'s>> {
+        self.tokens.iter().find(|other| other.start >= token.end)
     }
 
     /// An error in this tag.

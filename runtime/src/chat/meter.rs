@@ -27,6 +27,8 @@ const BASE_TEXT: usize = 1 << 20;
 const BASE_VALUES: usize = 1 << 14;
 /// Texts of the limit's length that may be made in all.
 const TEXTS: usize = 32;
+/// Texts of the limit's length that one value may hold, the same one counted again.
+const TEXTS_OF_A_VALUE: usize = 4;
 /// Deepest nesting of a value that a template may make.
 const MAX_DEPTH: usize = 32;
 /// What a value takes beside its text.
@@ -104,7 +106,7 @@ impl Meter {
     /// (one of them inside the other is how a value could become deep unseen). A `plain` one also has nothing in it
     /// that could hold it.
     pub(super) fn keep(&self, value: &Value, plain: bool) -> Result<Value, Error> {
-        let mut walk = Walk { meter: self, values: 0, plain };
+        let mut walk = Walk { meter: self, values: 0, bytes: 0, plain };
         let settled = walk.value(value, 0);
         self.charge(walk.values * VALUE_BYTES)?;
         Ok(settled?.unwrap_or_else(|| value.clone()))
@@ -114,6 +116,7 @@ impl Meter {
 struct Walk<'m> {
     meter: &'m Meter,
     values: usize,
+    bytes: usize,
     plain: bool,
 }
 
@@ -129,7 +132,13 @@ impl Walk<'_> {
         }
         match value.kind() {
             ValueKind::String => {
-                self.meter.fits(value.as_str().map_or(0, str::len))?;
+                let bytes = value.as_str().map_or(0, str::len);
+                self.meter.fits(bytes)?;
+                self.bytes += bytes;
+                let limit = TEXTS_OF_A_VALUE * self.meter.text_limit;
+                if self.bytes > limit {
+                    return Err(too_large("a list the template makes", limit, "bytes"));
+                }
                 Ok(None)
             }
             ValueKind::Seq | ValueKind::Iterable => {
