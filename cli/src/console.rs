@@ -34,7 +34,7 @@ pub(crate) fn note(line: &str) {
 
 /// Says what a session does of its own accord: to be given to `Session::on_event`.
 pub(crate) fn event(event: &Event) {
-    if let Event::Rerun { tokens, factors } = event {
+    if let Event::Rerun { tokens, factors, .. } = event {
         note(&format!("(the text now needs the {} rotation factors: {tokens} tokens are run again)", factors.name()));
     }
 }
