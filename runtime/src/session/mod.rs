@@ -5,6 +5,7 @@
 //! last one of a generation never is. A call that fails or is cancelled has no effect.
 
 mod chat;
+mod event;
 mod generation;
 mod rows;
 
@@ -12,8 +13,10 @@ use std::{fmt, time::Instant};
 
 use halfbyte_kernels::KvType;
 
+pub use event::Event;
+
 use crate::{
-    CancelToken, FactorSet, Finish, Model, RuntimeError, Sampling, Stats, StopRules,
+    CancelToken, Finish, Model, RuntimeError, Sampling, Stats, StopRules,
     exec::Scratch,
     generate::{Sampler, StopBuffer},
     kv::KvCache,
@@ -103,22 +106,6 @@ pub struct Session {
 /// Called with the number of tokens run and of those to be run.
 type Progress = Box<dyn FnMut(usize, usize) + Send>;
 type Events = Box<dyn FnMut(&Event) + Send>;
-
-/// What a session does that its caller did not ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The sequence has crossed the original context of a LongRoPE model, in either direction, so that it is rotated
-    /// otherwise from its first token on: everything that was run before is about to be run again. That can be
-    /// cancelled like a long prompt, also by the callback, and the tokens stay as they were.
-    #[non_exhaustive]
-    Rerun {
-        /// How many tokens.
-        tokens: usize,
-        /// The factors that are right now.
-        factors: FactorSet,
-    },
-}
 
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Self, RuntimeError> {
