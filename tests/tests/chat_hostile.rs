@@ -152,7 +152,7 @@ hostile! {
     asking_for_the_last_character: format!("{MEGABYTE}{}", endless("{% set x = a[-1] %}")) => OutOfTime { .. } | OutOfFuel { .. },
     comparing_lists: format!("{{% set a = range(10000)|list %}}{{% set b = range(10000)|list %}}{}", endless("{% if a == b %}{% endif %}")) => OutOfTime { .. } | OutOfFuel { .. },
     comparing_lists_of_megabytes: format!("{MEGABYTE}{{% set l = [a, a, a, a, a, a, a, a] %}}{}", endless("{% if l == l|reverse %}{% endif %}")) => TooLarge { .. },
-    sorting_megabytes: format!("{MEGABYTE}{}", "{% if [a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a]|sort %}{% endif %}".repeat(200)) => OutOfTime { .. } | TooLarge { .. },
+    sorting_megabytes: format!("{MEGABYTE}{}", endless(&format!("{{% if [{}]|sort %}}{{% endif %}}", "a, ".repeat(100)))) => OutOfTime { .. } | TooLarge { .. },
     sorting_again: format!("{{% set a = range(10000)|list %}}{}", endless("{% if a|sort|unique %}{% endif %}")) => TooLarge { .. },
     splitting_again: format!("{MEGABYTE}{}", endless("{% if a.split('0') %}{% endif %}")) => TooLarge { .. } | OutOfTime { .. },
 }
