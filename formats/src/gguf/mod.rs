@@ -31,6 +31,7 @@ mod encode;
 mod foreign;
 mod index;
 mod layout;
+mod longrope;
 mod metadata;
 mod reader;
 mod split;
@@ -38,6 +39,7 @@ mod temp;
 mod value;
 mod writer;
 
+pub use longrope::longrope_attn_factor;
 pub use metadata::Metadata;
 pub use reader::{Gguf, Tensor};
 pub use value::{Array, Strings, Value};

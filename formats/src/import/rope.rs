@@ -8,7 +8,7 @@ use super::config::{Config, MAX_CONTEXT};
 use super::document::Document;
 use super::plan::{Plan, Planned};
 use super::weights::Stored;
-use crate::FormatError;
+use crate::{FormatError, gguf::longrope_attn_factor};
 
 /// How queries and keys are rotated.
 pub(super) struct Rope {
@@ -90,7 +90,7 @@ impl LongRope {
         let field = |name: &str| format!("{section}.{name}");
         let attn_factor = match document.value(&field("attention_factor")) {
             Some(_) => document.positive(&field("attention_factor"))?,
-            None => attn_factor(context, original),
+            None => longrope_attn_factor(context, original),
         };
         if document.value(&field("factor")).is_some() {
             let ratio = context as f64 / original as f64;
@@ -104,17 +104,6 @@ impl LongRope {
             attn_factor,
         })
     }
-}
-
-/// sqrt(1 + ln s / ln original) for a context s times the original one, 1 if it is not longer.
-#[expect(clippy::cast_possible_truncation, reason = "hyperparameters are single precision in GGUF")]
-fn attn_factor(context: usize, original: usize) -> f32 {
-    if context <= original {
-        return 1.0;
-    }
-    // Both are below 2^26 and at least 2.
-    let (context, original) = (context as f64, original as f64);
-    (1.0 + (context / original).ln() / original.ln()).sqrt() as f32
 }
 
 /// Dimensions that turn: the share given by `nested`, or by the field of that name outside, rounded down.

@@ -6,5 +6,5 @@ mod scratch;
 
 pub(crate) use pool::Team;
 pub use rope::FactorSet;
-pub(crate) use rope::{Rotations, attention_factor};
+pub(crate) use rope::Rotations;
 pub(crate) use scratch::{LOGIT_ROWS, Scratch};

@@ -131,13 +131,6 @@ impl Rotations {
     }
 }
 
-/// LongRoPE's factor for an `extension` of the original context: `sqrt(1 + ln(extension) / ln(original))`
-/// (`_compute_longrope_parameters` in transformers' `modeling_rope_utils.py`).
-pub(crate) fn attention_factor(config: &ModelConfig) -> f32 {
-    let (context, original) = (config.context as f64, config.original_context as f64);
-    if context <= original { 1.0 } else { (1.0 + (context / original).ln() / original.ln()).sqrt() as f32 }
-}
-
 /// The factors called `name`: one for each rotated pair.
 fn factors(weights: &mut Weights<'_>, name: &str, config: &ModelConfig) -> Result<Vec<f32>, RuntimeError> {
     let factors = weights.vector(name, config.rope_dim / 2)?;

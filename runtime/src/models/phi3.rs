@@ -4,6 +4,8 @@
 //! quarters of each head, by LongRoPE's frequencies, and its head is the embedding. The reference is transformers'
 //! `modeling_phi3.py`. Files stack q, k, v and gate, up; both forms are read.
 
+use halfbyte_formats::gguf::longrope_attn_factor;
+
 use super::{
     Graph, Input,
     trunk::{self, Biases, Block, FeedForward, OUTPUT_NORM, Trunk},
@@ -11,7 +13,7 @@ use super::{
 use crate::{
     Compat, RuntimeError,
     config::{ModelConfig, positive},
-    exec::{Rotations, attention_factor},
+    exec::Rotations,
     layers::Norm,
     weights::Weights,
 };
@@ -41,7 +43,8 @@ pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dy
         .collect::<Result<_, RuntimeError>>()?;
     // Without the key, llama.cpp multiplies by nothing; the reference computes the factor.
     let magnitude = || {
-        let default = if semantics.compat == Compat::LlamaCpp { 1.0 } else { attention_factor(config) };
+        let computed = longrope_attn_factor(config.context, config.original_context);
+        let default = if semantics.compat == Compat::LlamaCpp { 1.0 } else { computed };
         Ok(positive(file.metadata(), &config.architecture, "rope.scaling.attn_factor")?.unwrap_or(default))
     };
     let rotations = Rotations::load(file, &mut weights, config, semantics, magnitude)?;

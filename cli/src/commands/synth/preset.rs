@@ -3,7 +3,10 @@
 //! Sizes as in the published `config.json`s; metadata keys are those of GGUF files of the family, and the runtime
 //! loads what is planned here by the same names.
 
-use halfbyte_formats::{gguf::Value, quant::ModelTraits};
+use halfbyte_formats::{
+    gguf::{Value, longrope_attn_factor},
+    quant::ModelTraits,
+};
 
 /// A model's hyperparameters.
 pub(super) struct Preset {
@@ -303,7 +306,8 @@ impl Preset {
                 let original = long.map_or(self.context, |long| long.original_context);
                 put("rope.scaling.original_context_length", original.into());
                 if long.is_some() {
-                    put("rope.scaling.attn_factor", attn_factor(self.context, original).into());
+                    let factor = longrope_attn_factor(self.context as usize, original as usize);
+                    put("rope.scaling.attn_factor", factor.into());
                 }
             }
             Family::Phimoe { experts } => {
@@ -326,10 +330,4 @@ impl Family {
             Self::Phimoe { .. } => "phimoe",
         }
     }
-}
-
-/// What LongRoPE multiplies queries and keys by: sqrt(1 + ln s / ln original) for a context s times the original one.
-fn attn_factor(context: u32, original: u32) -> f32 {
-    let (context, original) = (f64::from(context), f64::from(original));
-    (1.0 + (context / original).ln() / original.ln()).sqrt() as f32
 }
