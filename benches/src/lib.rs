@@ -14,7 +14,7 @@ pub const fn size(release: usize, debug: usize) -> usize {
 
 /// The kernels of each instruction set of this CPU, best first.
 pub fn kernels() -> impl Iterator<Item = Kernels> {
-    Isa::available().iter().filter_map(|isa| Kernels::with_isa(*isa).ok())
+    Isa::available().filter_map(|isa| Kernels::with_isa(isa).ok())
 }
 
 /// Runs `op` with scalar kernels and with `k`.

@@ -198,8 +198,8 @@ pub(crate) fn context(min: u64) -> RangedU64ValueParser<usize> {
 
 /// Reads the name of an instruction set this machine has.
 fn isa(name: &str) -> Result<Isa, String> {
-    Isa::from_name(name).filter(|isa| Isa::available().contains(isa)).ok_or_else(|| {
-        let names: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
+    Isa::from_name(name).filter(|isa| isa.is_available()).ok_or_else(|| {
+        let names: Vec<&str> = Isa::available().map(|isa| isa.name()).collect();
         format!("this machine has: {}", names.join(", "))
     })
 }

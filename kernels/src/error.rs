@@ -63,10 +63,15 @@ pub enum KernelError {
         /// The format.
         ty: QuantType,
     },
-    /// The matrix was packed for a layout that this instruction set's kernels do not read.
-    LayoutMismatch {
-        /// The layout the kernels read.
+    /// The matrix is multiplied with activations of another kind.
+    ActivationMismatch {
+        /// The kind that [`PackedMatrix::activations`](crate::PackedMatrix::activations) names.
         expected: &'static str,
+        /// The kind given.
+        found: &'static str,
+    },
+    /// The matrix was made by the kernels of an instruction set that has others for its format and layout.
+    LayoutMismatch {
         /// The layout of the matrix.
         found: &'static str,
     },
@@ -95,8 +100,11 @@ impl fmt::Display for KernelError {
             }
             Self::TooLarge { what } => write!(f, "{what} does not fit the address space"),
             Self::UnsupportedType { ty } => write!(f, "no kernel multiplies {}", ty.name()),
-            Self::LayoutMismatch { expected, found } => {
-                write!(f, "matrix is packed as {found}, the kernels read {expected}")
+            Self::ActivationMismatch { expected, found } => {
+                write!(f, "the matrix is multiplied with {expected} activations, these are {found}")
+            }
+            Self::LayoutMismatch { found } => {
+                write!(f, "no kernel of this instruction set reads {found} of this format")
             }
             Self::UnsupportedIsa { isa } => {
                 write!(f, "this cpu does not run the {} kernels", isa.name())

@@ -5,10 +5,16 @@
 
 use halfbyte_formats::{Bytes, QuantType};
 
-use crate::dispatch::table::KernelTable;
-use crate::{KernelError, PackedMatrix, portable, scalar};
+use crate::dispatch::table::{Kernel, KernelTable};
+use crate::pack::PackLayout;
+#[cfg(target_arch = "x86_64")]
+use crate::x86;
+use crate::{ActivationType, KernelError, PackedMatrix, portable, scalar};
 
 /// An instruction-set tier: one folder of kernels.
+///
+/// [`Isa::Scalar`] and [`Isa::Portable`] multiply weights with the activations as they are; the others round activations
+/// to 8 bits where weights are quantised ([`Kernels::quantizes`]), and agree with each other bit for bit there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
@@ -16,31 +22,57 @@ pub enum Isa {
     Scalar,
     /// Plain Rust and portable SIMD: what runs where no other tier fits.
     Portable,
+    /// x86-64 with AVX2, FMA and F16C: every server and desktop since 2013.
+    Avx2,
+    /// AVX2 and the 256-bit dot products of AVX-VNNI: Alder Lake, Zen 5 and later.
+    AvxVnni,
+    /// AVX-512 with VNNI: Ice Lake, Zen 4 and later.
+    Avx512Vnni,
 }
 
 impl Isa {
+    /// Every tier, best first.
+    const ALL: [Self; 5] = [Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::Portable, Self::Scalar];
+
     /// The lower-case name used on command lines and in reports; also the name of the folder.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
+            Self::Avx512Vnni => "avx512vnni",
         }
     }
 
     /// The tier of that [`name`](Self::name), whether or not this CPU runs it.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Scalar, Self::Portable].into_iter().find(|isa| isa.name() == name)
+        Self::ALL.into_iter().find(|isa| isa.name() == name)
     }
 
     /// The tiers this CPU runs, best first; the last is always [`Isa::Scalar`].
-    pub fn available() -> &'static [Self] {
-        &[Self::Portable, Self::Scalar]
+    pub fn available() -> impl DoubleEndedIterator<Item = Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_available())
     }
 
+    /// Whether this CPU runs the tier.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar | Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            _ => x86::runs(self),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The functions of an available tier.
     fn table(self) -> &'static KernelTable {
         match self {
-            Self::Scalar => &scalar::TABLE,
             Self::Portable => &portable::TABLE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => x86::table(self).unwrap_or(&scalar::TABLE),
+            _ => &scalar::TABLE,
         }
     }
 }
@@ -55,7 +87,7 @@ pub struct Kernels {
 impl Kernels {
     /// The best this CPU has.
     pub fn detect() -> Self {
-        let isa = Isa::available().first().copied().unwrap_or(Isa::Scalar);
+        let isa = Isa::available().next().unwrap_or(Isa::Scalar);
         Self { isa, table: isa.table() }
     }
 
@@ -64,7 +96,7 @@ impl Kernels {
     /// # Errors
     /// [`KernelError::UnsupportedIsa`] if this CPU lacks it.
     pub fn with_isa(isa: Isa) -> Result<Self, KernelError> {
-        if !Isa::available().contains(&isa) {
+        if !isa.is_available() {
             return Err(KernelError::UnsupportedIsa { isa });
         }
         Ok(Self { isa, table: isa.table() })
@@ -76,14 +108,28 @@ impl Kernels {
     }
 
     /// Makes a matrix `w: (rows, depth)` of row-major blocks of `ty` ready for [`ops::matmul`](crate::ops::matmul).
-    /// The layout of this tier is the stored one, so `data` is kept, not copied.
+    /// `data` is kept, not copied.
     ///
     /// # Errors
     /// [`KernelError::UnsupportedType`] if nothing multiplies `ty`, [`KernelError::NotMultiple`] if `depth` is not a
     /// whole number of blocks, [`KernelError::ShapeMismatch`] if `data` has another length than the shape calls for.
     pub fn pack(&self, ty: QuantType, rows: usize, depth: usize, data: Bytes) -> Result<PackedMatrix, KernelError> {
-        let entry = self.table.matmul(ty).ok_or(KernelError::UnsupportedType { ty })?;
-        PackedMatrix::new(ty, rows, depth, entry.layout, data)
+        self.matrix(ty, [rows, depth], PackLayout::RowMajor, data)
+    }
+
+    fn matrix(
+        &self,
+        ty: QuantType,
+        shape: [usize; 2],
+        layout: PackLayout,
+        data: Bytes,
+    ) -> Result<PackedMatrix, KernelError> {
+        let activations = match self.table.matmul(ty, layout) {
+            Some(Kernel::Float { .. }) => ActivationType::F32,
+            Some(Kernel::Panels(_)) => ActivationType::Q8,
+            None => return Err(KernelError::UnsupportedType { ty }),
+        };
+        PackedMatrix::new(ty, shape, layout, activations, data)
     }
 
     /// The functions of this instruction set.
@@ -101,7 +147,7 @@ mod tests {
     /// A tier wired to another one's table would pass every other test.
     #[test]
     fn each_tier_has_its_own_table() {
-        let tiers = Isa::available();
+        let tiers: Vec<Isa> = Isa::available().collect();
         for (i, tier) in tiers.iter().enumerate() {
             assert!(tiers.iter().skip(i + 1).all(|other| !ptr::eq(tier.table(), other.table())), "{tier:?}");
         }

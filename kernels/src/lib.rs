@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use halfbyte_formats::{Bytes, QuantType};
-//! use halfbyte_kernels::{Kernels, Tile, ops};
+//! use halfbyte_kernels::{Activations, Kernels, Tile, ops};
 //!
 //! # fn main() -> Result<(), halfbyte_kernels::KernelError> {
 //! let kernels = Kernels::detect();
@@ -18,7 +18,7 @@
 //! let weights = kernels.pack(QuantType::F32, 2, 3, Bytes::from(weights))?;
 //!
 //! let mut out = [0.0; 2];
-//! ops::matmul(&kernels, &weights, 0..2, &[1.0, 1.0, 2.0], &mut Tile::new(&mut out, 1, 2)?)?;
+//! ops::matmul(&kernels, &weights, 0..2, Activations::F32(&[1.0, 1.0, 2.0]), &mut Tile::new(&mut out, 1, 2)?)?;
 //! assert_eq!(out, [9.0, 2.0]);
 //! # Ok(())
 //! # }
@@ -33,12 +33,17 @@ mod error;
 mod isa;
 pub mod ops;
 mod pack;
+mod panel;
 mod portable;
+mod quantized;
 mod scalar;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use error::KernelError;
 pub use isa::{Isa, Kernels};
 pub use ops::kv::{KvLayout, KvType};
 pub use pack::PackedMatrix;
+pub use quantized::{ActivationType, Activations, quantized_words};
 pub use tile::Tile;

@@ -95,7 +95,7 @@ fn a_sidecar_file_that_is_not_there() {
 
 #[test]
 fn every_available_isa_can_be_forced() {
-    for &isa in Isa::available() {
+    for isa in Isa::available() {
         assert_eq!(model_on(&Golden::named("tied").gguf, 1, Some(isa)).expect("available").isa(), isa);
     }
 }

@@ -8,6 +8,7 @@
 //! decoding is bit-equal to it.
 
 mod cast;
+mod groups;
 mod iq4_nl;
 mod iq4_xs;
 mod k_scales;
@@ -26,6 +27,7 @@ mod q6_k;
 mod q8_0;
 mod search;
 
+pub use groups::{GROUP, Group, GroupFormat};
 pub use iq4_nl::IQ4_NL;
 pub use iq4_xs::IQ4_XS;
 pub use mix::{Mix, ModelTraits};

@@ -1,9 +1,9 @@
-//! The table of one tier: for each weight format the layout and the two kernels that read it, for every other
-//! operation one function.
+//! The table of one tier: for each weight format the kernels that read it, for every other operation one function.
 //!
 //! The scalar table is complete; a faster tier writes only what it beats: `KernelTable { .., ..super::TABLE }`.
 //! [`ops`](crate::ops) is the only caller: it has checked the shapes, and a [`Kernels`](crate::Kernels) is its proof that
-//! this CPU runs the tier. The functions rely on the shapes for results, not for memory safety.
+//! this CPU runs the tier. Both are what the `unsafe` in these types stands for: the functions use instructions that other
+//! CPUs lack, and read and write exactly what the shapes in the documentation of the operation say.
 
 use halfbyte_formats::QuantType;
 
@@ -11,22 +11,34 @@ use crate::KvType;
 use crate::Tile;
 use crate::ops::AttentionGqa;
 use crate::pack::{PackLayout, WeightRows};
+use crate::panel::PanelKernel;
 
-/// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)`, `x: (out.tokens(), depth)`, `depth > 0`.
-pub(crate) type MatmulFn = fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
+/// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)` row-major, `x: (out.tokens(), depth)`, `depth > 0`.
+pub(crate) type MatmulFn = unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
 
 /// `x` and `out: (tokens, weight.len())`.
-pub(crate) type LayerNormFn = fn(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
+pub(crate) type LayerNormFn = unsafe fn(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
 
-/// The kernels of one weight format, and the arrangement of blocks they read.
+/// How one format in one layout is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kernel {
+    /// With activations as they are, row-major only.
+    Float {
+        /// One token.
+        gemv: MatmulFn,
+        /// Any number of tokens; bit-equal to `gemv` for each of them.
+        gemm: MatmulFn,
+    },
+    /// With activations of 8 bits.
+    Panels(PanelKernel),
+}
+
+/// The kernels of one weight format, by layout.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matmul {
-    /// What `gemv` and `gemm` read.
-    pub(crate) layout: PackLayout,
-    /// One token.
-    pub(crate) gemv: MatmulFn,
-    /// Any number of tokens; bit-equal to `gemv` for each of them.
-    pub(crate) gemm: MatmulFn,
+    pub(crate) row_major: Kernel,
+    /// `None` for a format without a panel of its own.
+    pub(crate) panels: Option<PanelKernel>,
 }
 
 /// The functions of one tier. Contracts (shapes, formulas) stand at the functions of [`ops`](crate::ops).
@@ -48,20 +60,22 @@ pub(crate) struct KernelTable {
     pub(crate) matmul_iq4_nl: Matmul,
     pub(crate) matmul_iq4_xs: Matmul,
     pub(crate) matmul_mxfp4: Matmul,
-    pub(crate) rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+    /// One tile: `x: (tokens, depth)`, `out: quantized_words(tokens, depth)`, `tokens <= 4`.
+    pub(crate) quantize: unsafe fn(x: &[f32], depth: usize, out: &mut [u32]),
+    pub(crate) rms_norm: unsafe fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     pub(crate) layer_norm: LayerNormFn,
-    pub(crate) rope_neox: fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
-    pub(crate) silu_mul: fn(gate: &mut [f32], up: &[f32]),
-    pub(crate) add: fn(x: &mut [f32], y: &[f32]),
-    pub(crate) softmax: fn(x: &mut [f32]),
-    pub(crate) kv_append: fn(ty: KvType, cell: &mut [u8], row: &[f32]),
-    pub(crate) attention_gqa: fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
+    pub(crate) rope_neox: unsafe fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
+    pub(crate) silu_mul: unsafe fn(gate: &mut [f32], up: &[f32]),
+    pub(crate) add: unsafe fn(x: &mut [f32], y: &[f32]),
+    pub(crate) softmax: unsafe fn(x: &mut [f32]),
+    pub(crate) kv_append: unsafe fn(ty: KvType, cell: &mut [u8], row: &[f32]),
+    pub(crate) attention_gqa: unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
 }
 
 impl KernelTable {
-    /// The kernels of a weight format; `None` if there are none.
-    pub(crate) fn matmul(&self, ty: QuantType) -> Option<&Matmul> {
-        Some(match ty {
+    /// The kernel of a weight format in a layout; `None` if there is none.
+    pub(crate) fn matmul(&self, ty: QuantType, layout: PackLayout) -> Option<Kernel> {
+        let entry = match ty {
             QuantType::F32 => &self.matmul_f32,
             QuantType::F16 => &self.matmul_f16,
             QuantType::BF16 => &self.matmul_bf16,
@@ -79,6 +93,10 @@ impl KernelTable {
             QuantType::IQ4_XS => &self.matmul_iq4_xs,
             QuantType::MXFP4 => &self.matmul_mxfp4,
             _ => return None,
-        })
+        };
+        match layout {
+            PackLayout::RowMajor => Some(entry.row_major),
+            PackLayout::Panels => entry.panels.map(Kernel::Panels),
+        }
     }
 }

@@ -9,7 +9,8 @@ use crate::error::{KernelError, not_zero, same_len, whole_units};
 /// [`KernelError::ShapeMismatch`] if the lengths differ.
 pub fn silu_mul(k: &Kernels, gate: &mut [f32], up: &[f32]) -> Result<(), KernelError> {
     same_len("silu_mul up", gate.len(), up.len())?;
-    (k.table().silu_mul)(gate, up);
+    // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+    unsafe { (k.table().silu_mul)(gate, up) };
     Ok(())
 }
 
@@ -19,7 +20,8 @@ pub fn silu_mul(k: &Kernels, gate: &mut [f32], up: &[f32]) -> Result<(), KernelE
 /// [`KernelError::ShapeMismatch`] if the lengths differ.
 pub fn add(k: &Kernels, x: &mut [f32], y: &[f32]) -> Result<(), KernelError> {
     same_len("add operand", x.len(), y.len())?;
-    (k.table().add)(x, y);
+    // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+    unsafe { (k.table().add)(x, y) };
     Ok(())
 }
 

@@ -56,6 +56,7 @@ pub fn attention_gqa(
     if end > a.layout.capacity {
         return Err(KernelError::OutOfRange { what: "visible positions", limit: a.layout.capacity, found: end });
     }
-    (k.table().attention_gqa)(a, kv_head, q, out);
+    // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+    unsafe { (k.table().attention_gqa)(a, kv_head, q, out) };
     Ok(())
 }

@@ -81,7 +81,8 @@ pub fn kv_append(k: &Kernels, layout: &KvLayout, cache: &mut [u8], pos: usize, r
     let (head, cell) = (layout.head_len_bytes()?, layout.cell_bytes()?);
     for (cache, row) in cache.chunks_exact_mut(head).zip(row.chunks_exact(layout.head_dim)) {
         if let Some(cell) = cache.get_mut(pos * cell..(pos + 1) * cell) {
-            (k.table().kv_append)(layout.ty, cell, row);
+            // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+            unsafe { (k.table().kv_append)(layout.ty, cell, row) };
         }
     }
     Ok(())

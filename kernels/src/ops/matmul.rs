@@ -4,47 +4,100 @@ use std::ops::Range;
 
 use halfbyte_formats::quant;
 
-use crate::error::{KernelError, product, same_len};
-use crate::pack::PackLayout;
-use crate::{Kernels, PackedMatrix, Tile};
+use crate::dispatch::table::Kernel;
+use crate::error::{KernelError, not_zero, product, same_len, whole_units};
+use crate::pack::{PackLayout, WeightRows};
+use crate::panel::{self, PanelKernel, ROWS};
+use crate::quantized::{GROUP, TILE, poisoned, quantized_words, token_words};
+use crate::{Activations, Kernels, PackedMatrix, Tile};
+
+/// Rounds tokens to 8 bits, for matrices whose [`PackedMatrix::activations`] are [`Q8`](crate::ActivationType::Q8): 32 inputs share a
+/// scale, the smallest power of two with which all lie within ±127, ties to even.
+///
+/// Shapes: `x: (tokens, depth)`, `out` has [`quantized_words`]`(tokens, depth)` words. A token with an input that is not
+/// finite, or beyond 127 · 2^96, gives NaN in every product.
+///
+/// Four tokens at a time lie interleaved in `out`, so parts of a batch may be rounded apart if each part but the last is
+/// a multiple of four tokens.
+///
+/// # Errors
+/// [`KernelError::Empty`] for a depth of 0, [`KernelError::NotMultiple`] if `depth` is not a multiple of 32 or `x` not whole
+/// tokens, [`KernelError::ShapeMismatch`] for `out`.
+pub fn quantize(k: &Kernels, x: &[f32], depth: usize, out: &mut [u32]) -> Result<(), KernelError> {
+    not_zero("depth", depth)?;
+    whole_units("quantize input", depth, x.len())?;
+    same_len("quantize output", quantized_words(x.len() / depth, depth)?, out.len())?;
+    for (x, out) in x.chunks(TILE * depth).zip(out.chunks_mut(TILE * token_words(depth / GROUP))) {
+        // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+        unsafe { (k.table().quantize)(x, depth, out) };
+    }
+    Ok(())
+}
 
 /// Multiplies a range of rows with every token: `out[t][r - rows.start] = Σ_k w[r][k] · x[t][k]`.
 ///
-/// Shapes: `w: (rows, depth)`, `x: (tokens, depth)` contiguous, `out: (tokens, rows.len())`; `tokens` is that of `out`.
-/// Nothing happens for zero rows or tokens. The order of summation is fixed per row: an element of the result does not
-/// depend on the other rows and tokens of the call.
+/// Shapes: `w: (rows, depth)`, `x: (tokens, depth)` of the kind [`PackedMatrix::activations`] names,
+/// `out: (tokens, rows.len())`; `tokens` is that of `out`. Nothing happens for zero rows or tokens. The order of summation
+/// is fixed per row: an element of the result does not depend on the other rows and tokens of the call.
 ///
 /// # Errors
 /// [`KernelError::RangeReversed`] or [`KernelError::OutOfRange`] for rows the matrix does not have,
-/// [`KernelError::ShapeMismatch`] for `x` or `out`, [`KernelError::LayoutMismatch`] if `w` was packed by other kernels.
+/// [`KernelError::ShapeMismatch`] for `x` or `out`, [`KernelError::ActivationMismatch`] for the wrong kind of `x`,
+/// [`KernelError::LayoutMismatch`] if `w` was made by other kernels.
 pub fn matmul(
     k: &Kernels,
     w: &PackedMatrix,
     rows: Range<usize>,
-    x: &[f32],
+    x: Activations<'_>,
     out: &mut Tile<'_>,
 ) -> Result<(), KernelError> {
-    let n_rows = rows.len();
+    let (n_rows, tokens, depth) = (rows.len(), out.tokens(), w.depth());
     let weights = w.rows_in(rows)?;
-    let tokens = out.tokens();
     same_len("matmul output rows", n_rows, out.rows())?;
-    same_len("matmul input", product("matmul input", tokens, w.depth())?, x.len())?;
-    let entry = k.table().matmul(w.ty()).ok_or(KernelError::UnsupportedType { ty: w.ty() })?;
-    if entry.layout != w.layout() {
-        return Err(KernelError::LayoutMismatch { expected: entry.layout.name(), found: w.layout().name() });
+    if x.ty() != w.activations() {
+        return Err(KernelError::ActivationMismatch { expected: w.activations().name(), found: x.ty().name() });
     }
-    if n_rows == 0 || tokens == 0 {
-        return Ok(());
+    let kernel = k.table().matmul(w.ty(), w.layout());
+    match (x, kernel) {
+        (Activations::F32(x), Some(Kernel::Float { gemv, gemm })) => {
+            same_len("matmul input", product("matmul input", tokens, depth)?, x.len())?;
+            if n_rows > 0 && tokens > 0 && depth > 0 {
+                let kernel = if tokens == 1 { gemv } else { gemm };
+                // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+                unsafe { kernel(weights, depth, x, out) };
+            }
+        }
+        (Activations::Q8(x), Some(Kernel::Panels(kernel))) => {
+            same_len("matmul input", quantized_words(tokens, depth)?, x.len())?;
+            panels(&kernel, &weights, depth, x, out);
+        }
+        _ => return Err(KernelError::LayoutMismatch { found: w.layout().name() }),
     }
-    if w.depth() == 0 {
+    if depth == 0 {
         for token in 0..tokens {
             out.row_mut(token).fill(0.0);
         }
-        return Ok(());
     }
-    let kernel = if tokens == 1 { entry.gemv } else { entry.gemm };
-    kernel(weights, w.depth(), x, out);
     Ok(())
+}
+
+/// The product of rows that have a panel, shapes checked by the caller.
+fn panels(kernel: &PanelKernel, w: &WeightRows<'_>, depth: usize, x: &[u32], out: &mut Tile<'_>) {
+    let tokens = out.tokens();
+    let put = |row: usize, token: usize, sums: &[f32; ROWS]| {
+        // The first panel may begin before the first row, the last one end after the last.
+        let (sums, row) = if row < w.skip { (&sums[w.skip - row..], 0) } else { (&sums[..], row - w.skip) };
+        let out = out.row_mut(token).get_mut(row..).unwrap_or_default();
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = *sum;
+        }
+    };
+    // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words of `x`
+    // were counted.
+    unsafe { panel::matmul(kernel, w, depth, x, tokens, put) };
+    for token in poisoned(x, tokens, depth / GROUP) {
+        out.row_mut(token).fill(f32::NAN);
+    }
 }
 
 /// Decodes one row to `f32` (the look-up in an embedding): `out[k] = w[row][k]`, `out: (depth,)`.
@@ -61,5 +114,6 @@ pub fn decode_row(w: &PackedMatrix, row: usize, out: &mut [f32]) -> Result<(), K
             expected: w.depth(),
             found: out.len(),
         }),
+        PackLayout::Panels => Err(KernelError::LayoutMismatch { found: w.layout().name() }),
     }
 }

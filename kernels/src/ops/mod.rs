@@ -12,7 +12,7 @@ mod softmax;
 pub use act::{add, add_bias, silu_mul};
 pub use attention::{AttentionGqa, attention_gqa};
 pub use kv::kv_append;
-pub use matmul::{decode_row, matmul};
+pub use matmul::{decode_row, matmul, quantize};
 pub use norm::{layer_norm, rms_norm};
 pub use rope::rope_neox;
 pub use softmax::{argmax, softmax};

@@ -14,7 +14,8 @@ pub fn rms_norm(k: &Kernels, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32
     not_zero("norm weight", weight.len())?;
     whole_units("norm input", weight.len(), x.len())?;
     same_len("norm output", x.len(), out.len())?;
-    (k.table().rms_norm)(x, weight, eps, out);
+    // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+    unsafe { (k.table().rms_norm)(x, weight, eps, out) };
     Ok(())
 }
 
@@ -37,6 +38,7 @@ pub fn layer_norm(
     same_len("norm bias", weight.len(), bias.len())?;
     whole_units("norm input", weight.len(), x.len())?;
     same_len("norm output", x.len(), out.len())?;
-    (k.table().layer_norm)(x, weight, bias, eps, out);
+    // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+    unsafe { (k.table().layer_norm)(x, weight, bias, eps, out) };
     Ok(())
 }

@@ -20,6 +20,7 @@ pub fn rope_neox(k: &Kernels, x: &mut [f32], head_dim: usize, cos: &[f32], sin: 
     if cos.len() > head_dim / 2 {
         return Err(KernelError::OutOfRange { what: "rope cosines", limit: head_dim / 2, found: cos.len() });
     }
-    (k.table().rope_neox)(x, head_dim, cos, sin);
+    // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+    unsafe { (k.table().rope_neox)(x, head_dim, cos, sin) };
     Ok(())
 }

@@ -8,7 +8,9 @@ use std::ops::Range;
 use halfbyte_formats::{Bytes, QuantType};
 
 use super::PackLayout;
+use crate::ActivationType;
 use crate::error::{KernelError, product, same_len, whole_units};
+use crate::panel::ROWS;
 
 /// Weights `w: (rows, depth)`, ready to be multiplied. Made by [`Kernels::pack`](crate::Kernels::pack).
 #[derive(Clone, Debug)]
@@ -16,8 +18,10 @@ pub struct PackedMatrix {
     ty: QuantType,
     rows: usize,
     depth: usize,
+    /// Bytes of a row; of a sixteenth of a panel where rows are packed.
     row_bytes: usize,
     layout: PackLayout,
+    activations: ActivationType,
     data: Bytes,
 }
 
@@ -25,15 +29,16 @@ impl PackedMatrix {
     /// Checks the shape against the data: `depth` is a whole number of blocks and `data` exactly `rows` rows.
     pub(crate) fn new(
         ty: QuantType,
-        rows: usize,
-        depth: usize,
+        shape: [usize; 2],
         layout: PackLayout,
+        activations: ActivationType,
         data: Bytes,
     ) -> Result<Self, KernelError> {
+        let [rows, depth] = shape;
         whole_units("depth", ty.block_len(), depth)?;
         let row_bytes = product("matrix", depth / ty.block_len(), ty.block_bytes())?;
-        same_len("matrix data", product("matrix", rows, row_bytes)?, data.len())?;
-        Ok(Self { ty, rows, depth, row_bytes, layout, data })
+        same_len("matrix data", product("matrix", layout.stored_rows(rows), row_bytes)?, data.len())?;
+        Ok(Self { ty, rows, depth, row_bytes, layout, activations, data })
     }
 
     /// Outputs: rows of the matrix.
@@ -49,6 +54,11 @@ impl PackedMatrix {
     /// The format of the blocks.
     pub fn ty(&self) -> QuantType {
         self.ty
+    }
+
+    /// What it is multiplied with.
+    pub fn activations(&self) -> ActivationType {
+        self.activations
     }
 
     /// All bytes, in the order of the layout.
@@ -70,18 +80,48 @@ impl PackedMatrix {
         if start > end {
             return Err(KernelError::RangeReversed { what: "rows", start, end });
         }
-        // Neither product wraps for `end <= rows`: `rows * row_bytes` was computed when the matrix was made.
-        let data = if end <= self.rows { self.data.get(start * self.row_bytes..end * self.row_bytes) } else { None };
+        let (skip, stored) = match self.layout {
+            PackLayout::RowMajor => (0, start..end),
+            PackLayout::Panels => (start % ROWS, start - start % ROWS..end.next_multiple_of(ROWS)),
+        };
+        // Neither product wraps for `end <= rows`: that of all stored rows was computed when the matrix was made.
+        let bytes = stored.start * self.row_bytes..stored.end * self.row_bytes;
+        let data = if end <= self.rows { self.data.get(bytes) } else { None };
         let data = data.ok_or(KernelError::OutOfRange { what: "rows", limit: self.rows, found: end })?;
-        Ok(WeightRows { data, row_bytes: self.row_bytes })
+        Ok(WeightRows { data, row_bytes: self.row_bytes, layout: self.layout, rows: end - start, skip })
     }
 }
 
-/// Whole rows of a row-major matrix: what a matmul kernel reads.
+/// Rows of a matrix: what a matmul kernel reads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WeightRows<'a> {
-    /// The blocks of all rows: `rows * row_bytes` long.
+    /// Row-major: the blocks of all rows. Panels: those of all panels that have one of the rows.
     pub(crate) data: &'a [u8],
     /// Bytes of one row; 0 for a matrix of depth 0.
     pub(crate) row_bytes: usize,
+    layout: PackLayout,
+    /// Rows meant.
+    pub(crate) rows: usize,
+    /// Rows of the first panel that are not meant.
+    pub(crate) skip: usize,
+}
+
+impl WeightRows<'_> {
+    /// Panels that have one of the rows.
+    pub(crate) fn panels(&self) -> usize {
+        (self.skip + self.rows).div_ceil(ROWS)
+    }
+
+    /// Where the blocks of group `start` are, in a matrix of `groups` groups a row, for each of the 16 rows of panel number
+    /// `panel < self.panels()`. Row-major: rows past the last one are the last one again. Panels: all the same address.
+    pub(crate) fn pointers(&self, panel: usize, start: usize, groups: usize) -> [*const u8; ROWS] {
+        let bytes = start * self.row_bytes / groups.max(1);
+        std::array::from_fn(|row| {
+            let at = match self.layout {
+                PackLayout::RowMajor => (panel * ROWS + row).min(self.rows.saturating_sub(1)) * self.row_bytes + bytes,
+                PackLayout::Panels => panel * ROWS * self.row_bytes + ROWS * bytes,
+            };
+            self.data.get(at..).unwrap_or_default().as_ptr()
+        })
+    }
 }

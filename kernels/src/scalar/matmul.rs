@@ -11,8 +11,8 @@ use halfbyte_formats::quant::BlockFormat;
 
 use super::dot::{DECODED, LANES, accumulate, decode_run, reduce};
 use crate::Tile;
-use crate::dispatch::table::Matmul;
-use crate::pack::{PackLayout, WeightRows};
+use crate::dispatch::table::{Kernel, Matmul};
+use crate::pack::WeightRows;
 
 /// Tokens that share a decoded piece.
 const TOKENS: usize = 8;
@@ -23,7 +23,7 @@ const PIECE: usize = 256;
 /// The table entry of a stored format.
 pub(super) const fn entry<F: BlockFormat>() -> Matmul {
     const { assert!(PIECE.is_multiple_of(F::LEN)) };
-    Matmul { layout: PackLayout::RowMajor, gemv: product::<F, 1>, gemm: product::<F, TOKENS> }
+    Matmul { row_major: Kernel::Float { gemv: product::<F, 1>, gemm: product::<F, TOKENS> }, panels: None }
 }
 
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`, at most `T` tokens at a time.

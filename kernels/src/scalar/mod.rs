@@ -12,6 +12,8 @@ mod half;
 mod kv;
 mod matmul;
 mod norm;
+pub(crate) mod panel;
+pub(crate) mod quantize;
 mod rope;
 pub(crate) mod softmax;
 
@@ -40,6 +42,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     matmul_iq4_nl: matmul::entry::<IQ4_NL>(),
     matmul_iq4_xs: matmul::entry::<IQ4_XS>(),
     matmul_mxfp4: matmul::entry::<MXFP4>(),
+    quantize: quantize::quantize,
     rms_norm: norm::rms_norm,
     layer_norm: norm::layer_norm,
     rope_neox: rope::rope_neox,

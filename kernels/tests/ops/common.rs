@@ -19,7 +19,7 @@ pub(crate) fn weight_types() -> impl Iterator<Item = QuantType> {
 pub(crate) fn for_each_isa(mut test: impl FnMut(&Kernels)) {
     for isa in Isa::available() {
         println!("running on {}", isa.name());
-        test(&Kernels::with_isa(*isa).expect("available"));
+        test(&Kernels::with_isa(isa).expect("available"));
     }
 }
 

@@ -1,0 +1,134 @@
+//! The loops around a micro-kernel: which rows, which inputs, which tokens.
+//!
+//! ```text
+//! for 48 rows:                  three panels
+//!   for 256 tokens:             whose sums, 48 KiB, stay in the second cache
+//!     for 512 inputs:           build the panels, once for all these tokens
+//!       for 4 tokens:           micro-kernel
+//!     hand the sums over
+//! ```
+
+use std::mem::MaybeUninit;
+
+use super::{BuildFn, GROUPS, Kind, Micro, MicroFn, PANELS, Panel, ROWS, Sums};
+use crate::pack::WeightRows;
+use crate::quantized::{GROUP, TILE, WORDS, token_words};
+
+/// Tiles of tokens that share a built panel.
+const TILES: usize = 64;
+
+/// The functions that multiply one format in one layout.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PanelKernel {
+    pub(crate) kind: Kind,
+    pub(crate) build: BuildFn,
+    pub(crate) micro: MicroFn,
+    /// Brings the bytes at an address into the cache; any address is allowed.
+    pub(crate) prefetch: fn(at: *const u8, len: usize),
+}
+
+/// Multiplies whole panels, calling `put(row, token, sums)` once for every 16 rows and token; of the rows that lie outside of
+/// `w` the sums mean nothing.
+///
+/// Shapes: `w: (rows, depth)`, `input: (tokens, depth)` as [`crate::quantized`] says.
+///
+/// # Safety
+/// The CPU runs the functions of `kernel`, which are for the format and the layout of `w`; `input` has
+/// `quantized_words(tokens, depth)` words.
+pub(crate) unsafe fn matmul(
+    kernel: &PanelKernel,
+    w: &WeightRows<'_>,
+    depth: usize,
+    input: &[u32],
+    tokens: usize,
+    mut put: impl FnMut(usize, usize, &Sums),
+) {
+    let groups = depth / GROUP;
+    let mut sums = [const { MaybeUninit::<Sums>::uninit() }; TILES * TILE * PANELS];
+    let panels = w.panels();
+    for first in (0..panels).step_by(PANELS) {
+        let count = PANELS.min(panels - first);
+        for token in (0..tokens).step_by(TILES * TILE) {
+            let tokens = (TILES * TILE).min(tokens - token);
+            for sums in sums.iter_mut().take(tokens * count) {
+                sums.write([0.0; ROWS]);
+            }
+            let input = input.get(token * token_words(groups)..).unwrap_or_default();
+            let block = Block { kernel, w, groups, first, count, tokens };
+            // SAFETY: the kernel fits `w` and the CPU, and `input` begins with the words of `tokens` tokens (both by the
+            // contract of this function, the second because `token` is a multiple of a tile); `tokens * count` sums were
+            // just initialised.
+            unsafe { block.multiply(input, sums.as_mut_ptr().cast()) };
+            for (i, sums) in sums.iter().enumerate().take(tokens * count) {
+                let (row, token) = (ROWS * (first + i % count), token + i / count);
+                // SAFETY: initialised above.
+                put(row, token, unsafe { sums.assume_init_ref() });
+            }
+        }
+    }
+}
+
+/// Up to three panels and up to [`TILES`] tiles of tokens.
+struct Block<'a> {
+    kernel: &'a PanelKernel,
+    w: &'a WeightRows<'a>,
+    /// Groups of a row.
+    groups: usize,
+    /// The first panel.
+    first: usize,
+    count: usize,
+    tokens: usize,
+}
+
+impl Block<'_> {
+    /// Adds the products to `sums: (tokens, count)`.
+    ///
+    /// # Safety
+    /// As [`matmul`]; `sums` are initialised.
+    unsafe fn multiply(&self, input: &[u32], sums: *mut Sums) {
+        let Self { kernel, w, groups: all, count, .. } = *self;
+        let mut panels = [const { MaybeUninit::<Panel>::uninit() }; PANELS];
+        for start in (0..all).step_by(GROUPS) {
+            let groups = GROUPS.min(all - start);
+            let mut normal = true;
+            for (i, panel) in panels.iter_mut().enumerate().take(count) {
+                let rows = w.pointers(self.first + i, start, all);
+                // SAFETY: `pointers` gives rows, or a panel, of which `groups` groups from `start` on exist.
+                unsafe { (kernel.build)(&rows, groups, panel.as_mut_ptr()) };
+                // SAFETY: `build` has written this field.
+                normal &= unsafe { (*panel.as_ptr()).normal };
+            }
+            if self.tokens <= TILE {
+                self.prefetch(start, groups);
+            }
+            for token in (0..self.tokens).step_by(TILE) {
+                let tokens = TILE.min(self.tokens - token);
+                let tile = input.get(token * token_words(all)..).unwrap_or_default();
+                let tile = tile.get(start * tokens * WORDS..).unwrap_or_default();
+                debug_assert!(tile.len() >= groups * tokens * WORDS);
+                let micro = Micro {
+                    kind: kernel.kind,
+                    panels: panels.as_ptr().cast(),
+                    count,
+                    normal,
+                    groups,
+                    input: tile.as_ptr(),
+                    tokens,
+                    // SAFETY: inside the `tokens * count` sums of the block.
+                    out: unsafe { sums.add(token * count) },
+                };
+                // SAFETY: `count` panels were built for this kind and these groups; the tile's words for them are there,
+                // because the input has those of all tokens; so are its sums.
+                unsafe { (kernel.micro)(&micro) };
+            }
+        }
+    }
+
+    /// With few tokens, memory is what takes time: asks for the piece of the next panels that corresponds to this one.
+    fn prefetch(&self, start: usize, groups: usize) {
+        let bytes = |groups: usize| groups * self.w.row_bytes / self.groups;
+        let next = (self.first + self.count) * ROWS * self.w.row_bytes;
+        let piece = self.count * ROWS * bytes(groups);
+        (self.kernel.prefetch)(self.w.data.as_ptr().wrapping_add(next + self.count * ROWS * bytes(start)), piece);
+    }
+}

@@ -1,0 +1,43 @@
+//! x86-64: a folder a tier.
+//!
+//! `avxvnni` and `avx512vnni` both stand on `avx2`: a CPU with AVX-512 need not have the 256-bit form of the dot products.
+
+mod avx2;
+mod avx512vnni;
+mod avxvnni;
+
+use crate::Isa;
+use crate::dispatch::table::KernelTable;
+
+/// The tiers, best first: what is needed, and what is then used.
+const TIERS: [(Isa, &str, &KernelTable); 3] = [
+    (Isa::Avx512Vnni, avx512vnni::FEATURES, &avx512vnni::TABLE),
+    (Isa::AvxVnni, avxvnni::FEATURES, &avxvnni::TABLE),
+    (Isa::Avx2, avx2::FEATURES, &avx2::TABLE),
+];
+
+/// Whether this CPU runs the tier of `isa`, which is one of this folder's.
+pub(crate) fn runs(isa: Isa) -> bool {
+    TIERS.iter().any(|(tier, features, _)| *tier == isa && features.split(',').all(has))
+}
+
+/// The table of `isa`, if it is one of this folder's.
+pub(crate) fn table(isa: Isa) -> Option<&'static KernelTable> {
+    TIERS.iter().find(|(tier, ..)| *tier == isa).map(|(.., table)| *table)
+}
+
+/// Whether this CPU, and the system for its registers, has a feature that some tier names.
+fn has(feature: &str) -> bool {
+    match feature {
+        "avx2" => is_x86_feature_detected!("avx2"),
+        "fma" => is_x86_feature_detected!("fma"),
+        "f16c" => is_x86_feature_detected!("f16c"),
+        "avxvnni" => is_x86_feature_detected!("avxvnni"),
+        "avx512f" => is_x86_feature_detected!("avx512f"),
+        "avx512bw" => is_x86_feature_detected!("avx512bw"),
+        "avx512dq" => is_x86_feature_detected!("avx512dq"),
+        "avx512vl" => is_x86_feature_detected!("avx512vl"),
+        "avx512vnni" => is_x86_feature_detected!("avx512vnni"),
+        _ => false,
+    }
+}
