@@ -16,6 +16,11 @@ use crate::panel::PanelKernel;
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)` row-major, `x: (out.tokens(), depth)`, `depth > 0`.
 pub(crate) type MatmulFn = unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
 
+/// Rounds whole groups of a tile to 8 bits: token `t < tokens <= 4` has its inputs from `x[t * stride]` on, `out` is
+/// `WORDS * tokens` words a group, without flags. Bit `t` of the result is set if an input of token `t` is not finite or
+/// beyond `MAX_INPUT`.
+pub(crate) type QuantizeFn = unsafe fn(x: &[f32], stride: usize, tokens: usize, out: &mut [u32]) -> u32;
+
 /// `x` and `out: (tokens, weight.len())`.
 pub(crate) type LayerNormFn = unsafe fn(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
 
@@ -60,8 +65,7 @@ pub(crate) struct KernelTable {
     pub(crate) matmul_iq4_nl: Matmul,
     pub(crate) matmul_iq4_xs: Matmul,
     pub(crate) matmul_mxfp4: Matmul,
-    /// One tile: `x: (tokens, depth)`, `out: quantized_words(tokens, depth)`, `tokens <= 4`.
-    pub(crate) quantize: unsafe fn(x: &[f32], depth: usize, out: &mut [u32]),
+    pub(crate) quantize: QuantizeFn,
     pub(crate) rms_norm: unsafe fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     pub(crate) layer_norm: LayerNormFn,
     pub(crate) rope_neox: unsafe fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),

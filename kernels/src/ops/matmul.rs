@@ -28,8 +28,13 @@ pub fn quantize(k: &Kernels, x: &[f32], depth: usize, out: &mut [u32]) -> Result
     whole_units("quantize input", depth, x.len())?;
     same_len("quantize output", quantized_words(x.len() / depth, depth)?, out.len())?;
     for (x, out) in x.chunks(TILE * depth).zip(out.chunks_mut(TILE * token_words(depth / GROUP))) {
+        let tokens = x.len() / depth;
+        let (groups, flags) = out.split_at_mut(out.len() - tokens);
         // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
-        unsafe { (k.table().quantize)(x, depth, out) };
+        let poisoned = unsafe { (k.table().quantize)(x, depth, tokens, groups) };
+        for (token, flag) in flags.iter_mut().enumerate() {
+            *flag = poisoned >> token & 1;
+        }
     }
     Ok(())
 }

@@ -2,20 +2,19 @@
 
 use crate::quantized::{Field, GROUP, LINES, MAX_INPUT, MIN_EXPONENT, WORDS};
 
-/// See [`ops::quantize`](crate::ops::quantize).
-pub(crate) fn quantize(x: &[f32], depth: usize, out: &mut [u32]) {
-    let tokens = x.len() / depth;
-    let (groups, flags) = out.split_at_mut(WORDS * tokens * (depth / GROUP));
-    for (token, (x, flag)) in x.chunks_exact(depth).zip(flags).enumerate() {
-        *flag = 0;
-        for (x, out) in x.as_chunks().0.iter().zip(groups.chunks_exact_mut(WORDS * tokens)) {
-            *flag |= u32::from(!quantize_group(x, tokens, token, out));
+/// See [`QuantizeFn`](crate::dispatch::table::QuantizeFn).
+pub(crate) fn quantize(x: &[f32], stride: usize, tokens: usize, out: &mut [u32]) -> u32 {
+    let mut flags = 0;
+    for (token, x) in x.chunks(stride).enumerate().take(tokens) {
+        for (x, out) in x.as_chunks().0.iter().zip(out.chunks_exact_mut(WORDS * tokens)) {
+            flags |= u32::from(!quantize_group(x, tokens, token, out)) << token;
         }
     }
+    flags
 }
 
 /// One group of one token of a tile of `n`; false if an input is not finite or too large.
-pub(crate) fn quantize_group(x: &[f32; GROUP], n: usize, token: usize, out: &mut [u32]) -> bool {
+fn quantize_group(x: &[f32; GROUP], n: usize, token: usize, out: &mut [u32]) -> bool {
     let mut put = |field: Field, word: u32| {
         if let Some(out) = out.get_mut(field.word(n, token)) {
             *out = word;
