@@ -18,7 +18,8 @@
 //! let weights = kernels.pack(QuantType::F32, 2, 3, Bytes::from(weights))?;
 //!
 //! let mut out = [0.0; 2];
-//! ops::matmul(&kernels, &weights, 0..2, Activations::F32(&[1.0, 1.0, 2.0]), &mut Tile::new(&mut out, 1, 2)?)?;
+//! let x = Activations::F32(&[1.0, 1.0, 2.0]);
+//! ops::matmul(&kernels, &weights, 0..2, x, ops::Store::Set, &mut Tile::new(&mut out, 1, 2)?)?;
 //! assert_eq!(out, [9.0, 2.0]);
 //! # Ok(())
 //! # }
@@ -35,6 +36,7 @@ pub mod ops;
 mod pack;
 mod panel;
 mod portable;
+mod quant_tile;
 mod quantized;
 mod scalar;
 mod tile;
@@ -45,5 +47,6 @@ pub use error::KernelError;
 pub use isa::{Isa, Kernels};
 pub use ops::kv::{KvLayout, KvType};
 pub use pack::PackedMatrix;
+pub use quant_tile::QuantTile;
 pub use quantized::{ActivationType, Activations, quantized_words};
 pub use tile::Tile;

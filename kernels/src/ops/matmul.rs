@@ -7,7 +7,7 @@ use halfbyte_formats::quant;
 use crate::dispatch::table::Kernel;
 use crate::error::{KernelError, not_zero, product, same_len, whole_units};
 use crate::pack::{PackLayout, WeightRows};
-use crate::panel::{self, PanelKernel, ROWS};
+use crate::panel::{self, PanelKernel, Sums};
 use crate::quantized::{GROUP, TILE, poisoned, quantized_words, token_words};
 use crate::{Activations, Kernels, PackedMatrix, Tile};
 
@@ -39,7 +39,16 @@ pub fn quantize(k: &Kernels, x: &[f32], depth: usize, out: &mut [u32]) -> Result
     Ok(())
 }
 
-/// Multiplies a range of rows with every token: `out[t][r - rows.start] = Σ_k w[r][k] · x[t][k]`.
+/// What a product does with its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// `out = w · x`
+    Set,
+    /// `out += w · x`, the residual connection.
+    Add,
+}
+
+/// Multiplies a range of rows with every token: `out[t][r - rows.start] = Σ_k w[r][k] · x[t][k]`, or adds that to `out`.
 ///
 /// Shapes: `w: (rows, depth)`, `x: (tokens, depth)` of the kind [`PackedMatrix::activations`] names,
 /// `out: (tokens, rows.len())`; `tokens` is that of `out`. Nothing happens for zero rows or tokens. The order of summation
@@ -54,47 +63,77 @@ pub fn matmul(
     w: &PackedMatrix,
     rows: Range<usize>,
     x: Activations<'_>,
+    store: Store,
     out: &mut Tile<'_>,
 ) -> Result<(), KernelError> {
-    let (n_rows, tokens, depth) = (rows.len(), out.tokens(), w.depth());
-    let weights = w.rows_in(rows)?;
-    same_len("matmul output rows", n_rows, out.rows())?;
+    let (tokens, depth) = (out.tokens(), w.depth());
+    let weights = w.rows_in(rows.clone())?;
+    same_len("matmul output rows", rows.len(), out.rows())?;
     if x.ty() != w.activations() {
         return Err(KernelError::ActivationMismatch { expected: w.activations().name(), found: x.ty().name() });
     }
-    let kernel = k.table().matmul(w.ty(), w.layout());
-    match (x, kernel) {
-        (Activations::F32(x), Some(Kernel::Float { gemv, gemm })) => {
-            same_len("matmul input", product("matmul input", tokens, depth)?, x.len())?;
-            if n_rows > 0 && tokens > 0 && depth > 0 {
-                let kernel = if tokens == 1 { gemv } else { gemm };
-                // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
-                unsafe { kernel(weights, depth, x, out) };
+    match x {
+        Activations::F32(x) => same_len("matmul input", product("matmul input", tokens, depth)?, x.len())?,
+        Activations::Q8(x) => same_len("matmul input", quantized_words(tokens, depth)?, x.len())?,
+    }
+    let kernel =
+        k.table().matmul(w.ty(), w.layout()).ok_or(KernelError::LayoutMismatch { found: w.layout().name() })?;
+    match (x, kernel, store) {
+        _ if rows.is_empty() || tokens == 0 => {}
+        _ if depth == 0 => {
+            for token in (0..tokens).filter(|_| store == Store::Set) {
+                out.row_mut(token).fill(0.0);
             }
         }
-        (Activations::Q8(x), Some(Kernel::Panels(kernel))) => {
-            same_len("matmul input", quantized_words(tokens, depth)?, x.len())?;
-            panels(&kernel, &weights, depth, x, out);
+        (Activations::F32(x), Kernel::Float { gemv, gemm }, Store::Set) => {
+            let kernel = if tokens == 1 { gemv } else { gemm };
+            // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+            unsafe { kernel(weights, depth, x, out) };
         }
+        (Activations::F32(x), Kernel::Float { .. }, Store::Add) => add_product(k, w, rows, x, out)?,
+        (Activations::Q8(x), Kernel::Panels(kernel), _) => panels(&kernel, &weights, depth, x, store, out),
         _ => return Err(KernelError::LayoutMismatch { found: w.layout().name() }),
     }
-    if depth == 0 {
-        for token in 0..tokens {
-            out.row_mut(token).fill(0.0);
+    Ok(())
+}
+
+/// [`matmul`] with [`Store::Add`] for kernels that only set: by pieces that fit the stack.
+fn add_product(
+    k: &Kernels,
+    w: &PackedMatrix,
+    rows: Range<usize>,
+    x: &[f32],
+    out: &mut Tile<'_>,
+) -> Result<(), KernelError> {
+    const ROWS: usize = 64;
+    const TOKENS: usize = 8;
+    let mut buffer = [0.0; ROWS * TOKENS];
+    for start in rows.clone().step_by(ROWS) {
+        let piece = start..rows.end.min(start + ROWS);
+        let (n_rows, row) = (piece.len(), start - rows.start);
+        for (tile, x) in x.chunks(TOKENS * w.depth()).enumerate() {
+            let tokens = x.len() / w.depth();
+            let products = &mut buffer[..tokens * n_rows];
+            let mut part = Tile::new(products, tokens, n_rows)?;
+            matmul(k, w, piece.clone(), Activations::F32(x), Store::Set, &mut part)?;
+            for (token, products) in products.chunks_exact(n_rows).enumerate() {
+                let out = out.row_mut(tile * TOKENS + token).iter_mut().skip(row);
+                out.zip(products).for_each(|(out, product)| *out += product);
+            }
         }
     }
     Ok(())
 }
 
 /// The product of rows that have a panel, shapes checked by the caller.
-fn panels(kernel: &PanelKernel, w: &WeightRows<'_>, depth: usize, x: &[u32], out: &mut Tile<'_>) {
+fn panels(kernel: &PanelKernel, w: &WeightRows<'_>, depth: usize, x: &[u32], store: Store, out: &mut Tile<'_>) {
     let tokens = out.tokens();
-    let put = |row: usize, token: usize, sums: &[f32; ROWS]| {
-        // The first panel may begin before the first row, the last one end after the last.
-        let (sums, row) = if row < w.skip { (&sums[w.skip - row..], 0) } else { (&sums[..], row - w.skip) };
+    let put = |row: usize, token: usize, sums: &[Sums]| {
+        let (row, sums) = w.inside(row, sums.as_flattened());
         let out = out.row_mut(token).get_mut(row..).unwrap_or_default();
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = *sum;
+        match store {
+            Store::Set => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum),
+            Store::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum),
         }
     };
     // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words of `x`

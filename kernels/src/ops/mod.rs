@@ -8,11 +8,13 @@ mod matmul;
 mod norm;
 mod rope;
 mod softmax;
+mod swiglu;
 
 pub use act::{add, add_bias, silu_mul};
 pub use attention::{AttentionGqa, attention_gqa};
 pub use kv::kv_append;
-pub use matmul::{decode_row, matmul, quantize};
+pub use matmul::{Store, decode_row, matmul, quantize};
 pub use norm::{layer_norm, rms_norm};
 pub use rope::rope_neox;
 pub use softmax::{argmax, softmax};
+pub use swiglu::swiglu;

@@ -112,6 +112,13 @@ impl WeightRows<'_> {
         (self.skip + self.rows).div_ceil(ROWS)
     }
 
+    /// Of the values of rows `row..` of the panels, those of rows that are meant: the first one's number, counted without the
+    /// rows before the first that is meant, and the values.
+    pub(crate) fn inside<'v>(&self, row: usize, values: &'v [f32]) -> (usize, &'v [f32]) {
+        let before = self.skip.saturating_sub(row);
+        (row.saturating_sub(self.skip), values.get(before..).unwrap_or_default())
+    }
+
     /// Where the blocks of group `start` are, in a matrix of `groups` groups a row, for each of the 16 rows of panel number
     /// `panel < self.panels()`. Row-major: rows past the last one are the last one again. Panels: all the same address.
     pub(crate) fn pointers(&self, panel: usize, start: usize, groups: usize) -> [*const u8; ROWS] {

@@ -9,6 +9,7 @@
 //! ```
 
 use std::mem::MaybeUninit;
+use std::slice;
 
 use super::{BuildFn, GROUPS, Kind, Micro, MicroFn, PANELS, Panel, ROWS, Sums};
 use crate::pack::WeightRows;
@@ -27,8 +28,8 @@ pub(crate) struct PanelKernel {
     pub(crate) prefetch: fn(at: *const u8, len: usize),
 }
 
-/// Multiplies whole panels, calling `put(row, token, sums)` once for every 16 rows and token; of the rows that lie outside of
-/// `w` the sums mean nothing.
+/// Multiplies whole panels, calling `put(row, token, sums)` with the sums of up to three panels of 16 rows, from `row` on, until
+/// all have come for every token; those of rows that lie outside of `w` mean nothing.
 ///
 /// Shapes: `w: (rows, depth)`, `input: (tokens, depth)` as [`crate::quantized`] says.
 ///
@@ -41,7 +42,7 @@ pub(crate) unsafe fn matmul(
     depth: usize,
     input: &[u32],
     tokens: usize,
-    mut put: impl FnMut(usize, usize, &Sums),
+    mut put: impl FnMut(usize, usize, &[Sums]),
 ) {
     let groups = depth / GROUP;
     let mut sums = [const { MaybeUninit::<Sums>::uninit() }; TILES * TILE * PANELS];
@@ -59,10 +60,10 @@ pub(crate) unsafe fn matmul(
             // contract of this function, the second because `token` is a multiple of a tile); `tokens * count` sums were
             // just initialised.
             unsafe { block.multiply(input, sums.as_mut_ptr().cast()) };
-            for (i, sums) in sums.iter().enumerate().take(tokens * count) {
-                let (row, token) = (ROWS * (first + i % count), token + i / count);
-                // SAFETY: initialised above.
-                put(row, token, unsafe { sums.assume_init_ref() });
+            // SAFETY: `tokens * count` of them were initialised above.
+            let sums = unsafe { slice::from_raw_parts(sums.as_ptr().cast::<Sums>(), tokens * count) };
+            for (i, sums) in sums.chunks_exact(count).enumerate() {
+                put(ROWS * first, token + i, sums);
             }
         }
     }

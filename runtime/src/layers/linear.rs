@@ -27,7 +27,7 @@ impl Linear {
             }
         };
         exec.team.rows(out, self.weight.rows(), &|rows, tile| {
-            ops::matmul(exec.kernels, &self.weight, rows.clone(), x, tile)?;
+            ops::matmul(exec.kernels, &self.weight, rows.clone(), x, ops::Store::Set, tile)?;
             if let Some(bias) = self.bias.get(rows) {
                 for token in 0..tile.tokens() {
                     ops::add(exec.kernels, tile.row_mut(token), bias)?;
