@@ -1,7 +1,7 @@
 //! Every refusal: the variant, its numbers, its message; and nothing written.
 
 use halfbyte_formats::{Bytes, QuantType};
-use halfbyte_kernels::{Isa, KernelError, Kernels, KvLayout, KvType, Tile, ops};
+use halfbyte_kernels::{Activations, Isa, KernelError, Kernels, KvLayout, KvType, Tile, ops};
 
 fn mismatch(what: &'static str, expected: usize, found: usize) -> KernelError {
     KernelError::ShapeMismatch { what, expected, found }
@@ -26,7 +26,8 @@ fn matmul() {
     let w = k.pack(QuantType::F32, 4, 2, Bytes::from(vec![0; 32])).expect("valid shape");
     let multiply = |rows, x: &[f32], (tokens, width): (usize, usize)| {
         let mut out = vec![7.0; tokens * width];
-        let result = ops::matmul(&k, &w, rows, x, &mut Tile::new(&mut out, tokens, width).expect("right length"));
+        let mut tile = Tile::new(&mut out, tokens, width).expect("right length");
+        let result = ops::matmul(&k, &w, rows, Activations::F32(x), ops::Store::Set, &mut tile);
         assert!(result.is_ok() || out.iter().all(|x| *x == 7.0), "an error has written nothing");
         result
     };
@@ -151,12 +152,12 @@ fn messages() {
 
 #[test]
 fn instruction_sets() {
-    let available = Isa::available();
+    let available: Vec<Isa> = Isa::available().collect();
     assert_eq!(available.last(), Some(&Isa::Scalar));
     assert_eq!(Kernels::detect().isa(), available[0]);
     for isa in available {
-        assert_eq!(Isa::from_name(isa.name()), Some(*isa));
-        assert_eq!(Kernels::with_isa(*isa).expect("available").isa(), *isa);
+        assert_eq!(Isa::from_name(isa.name()), Some(isa));
+        assert_eq!(Kernels::with_isa(isa).expect("available").isa(), isa);
     }
     assert_eq!(Isa::from_name("mmx"), None);
 }
