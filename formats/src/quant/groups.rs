@@ -13,7 +13,7 @@ pub const GROUP: usize = 32;
 /// 32 elements of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Group {
-    /// One code an element, below 2^bits of the format.
+    /// One code an element.
     pub codes: [u8; GROUP],
     /// Factors of the first and the second 16 elements.
     pub scales: [f32; 2],
@@ -23,6 +23,8 @@ pub struct Group {
 
 /// A format of codes and scales.
 pub trait GroupFormat: BlockFormat {
+    /// Codes are below `2^BITS`.
+    const BITS: u32;
     /// The code of zero, a power of two; 0 where a minimum takes its place.
     const ZERO: u32;
     /// Whether the two scales of a group differ.
@@ -40,6 +42,7 @@ fn nibbles(bytes: &[u8; 16]) -> [u8; GROUP] {
 }
 
 impl GroupFormat for Q4_0 {
+    const BITS: u32 = 4;
     const ZERO: u32 = 8;
     const HALVES: bool = false;
     const MINS: bool = false;
@@ -51,6 +54,7 @@ impl GroupFormat for Q4_0 {
 }
 
 impl GroupFormat for Q5_0 {
+    const BITS: u32 = 5;
     const ZERO: u32 = 16;
     const HALVES: bool = false;
     const MINS: bool = false;
@@ -67,6 +71,7 @@ impl GroupFormat for Q5_0 {
 }
 
 impl GroupFormat for Q8_0 {
+    const BITS: u32 = 8;
     const ZERO: u32 = 128;
     const HALVES: bool = false;
     const MINS: bool = false;
@@ -87,6 +92,7 @@ fn k_group(block: &[u8], index: usize) -> Option<Group> {
 }
 
 impl GroupFormat for Q4_K {
+    const BITS: u32 = 4;
     const ZERO: u32 = 0;
     const HALVES: bool = false;
     const MINS: bool = true;
@@ -97,6 +103,7 @@ impl GroupFormat for Q4_K {
 }
 
 impl GroupFormat for Q5_K {
+    const BITS: u32 = 5;
     const ZERO: u32 = 0;
     const HALVES: bool = false;
     const MINS: bool = true;
@@ -112,6 +119,7 @@ impl GroupFormat for Q5_K {
 }
 
 impl GroupFormat for Q6_K {
+    const BITS: u32 = 6;
     const ZERO: u32 = 32;
     const HALVES: bool = true;
     const MINS: bool = false;
@@ -150,6 +158,7 @@ mod tests {
             F::decode(&block, &mut expected);
             for (index, expected) in expected.chunks(GROUP).enumerate() {
                 let group = F::group(&block, index).expect("a group of the block");
+                assert!(group.codes.iter().all(|code| u32::from(*code) < 1 << F::BITS));
                 for (e, (&code, expected)) in group.codes.iter().zip(expected).enumerate() {
                     let found = group.scales[e / 16] * (f32::from(code) - F::ZERO as f32) - group.min;
                     let same = found == *expected || found.is_nan() && expected.is_nan();

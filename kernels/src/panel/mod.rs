@@ -88,6 +88,8 @@ impl Panel {
 /// What a format has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
+    /// Codes are below `2^bits`.
+    pub(crate) bits: u32,
     /// Logarithm of the code that stands for zero; 32 if it is the code 0.
     pub(crate) zero_shift: u32,
     /// Two scales a group.
@@ -100,7 +102,7 @@ impl Kind {
     /// What `F` has.
     pub(crate) const fn of<F: halfbyte_formats::quant::GroupFormat>() -> Self {
         let zero_shift = if F::ZERO == 0 { 32 } else { F::ZERO.ilog2() };
-        Self { zero_shift, halves: F::HALVES, mins: F::MINS }
+        Self { bits: F::BITS, zero_shift, halves: F::HALVES, mins: F::MINS }
     }
 }
 
