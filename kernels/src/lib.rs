@@ -39,6 +39,8 @@ mod portable;
 mod quant_tile;
 mod quantized;
 mod scalar;
+#[cfg(test)]
+mod tests;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
