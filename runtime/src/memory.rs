@@ -1,6 +1,18 @@
 //! Allocations whose size a file or an option decides: too much is an error, not the end of the process.
 
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
+
+use bytemuck::Pod;
+use memmap2::MmapMut;
+
 use crate::RuntimeError;
+
+/// Buffers from this size on ask for pages of 2 MiB.
+const HUGE: usize = 4 << 20;
 
 /// An empty vector with room for `len` elements; `what` they are is only for the error.
 ///
@@ -11,4 +23,51 @@ pub(crate) fn with_room<T>(what: &'static str, len: usize) -> Result<Vec<T>, Run
     let bytes = len.saturating_mul(size_of::<T>());
     out.try_reserve_exact(len).map_err(|_| RuntimeError::OutOfMemory { what, bytes })?;
     Ok(out)
+}
+
+/// A slice of numbers in memory of its own, zero at first. Pages that nothing was written to cost address space only.
+pub(crate) struct Buffer<T> {
+    /// Nothing for a length of zero.
+    memory: Option<MmapMut>,
+    elements: PhantomData<T>,
+}
+
+impl<T: Pod> Buffer<T> {
+    /// `shape[0] · shape[1]` zeros; `what` they are is only for the error.
+    ///
+    /// # Errors
+    /// [`RuntimeError::OutOfMemory`].
+    pub(crate) fn zeros(what: &'static str, shape: [usize; 2]) -> Result<Self, RuntimeError> {
+        let bytes = shape[0].saturating_mul(shape[1]).saturating_mul(size_of::<T>());
+        let map = || -> Result<MmapMut, RuntimeError> {
+            let memory = MmapMut::map_anon(bytes).map_err(|_| RuntimeError::OutOfMemory { what, bytes })?;
+            #[cfg(target_os = "linux")]
+            if bytes >= HUGE {
+                // Small pages will do where there are no large ones.
+                let _ = memory.advise(memmap2::Advice::HugePage);
+            }
+            Ok(memory)
+        };
+        Ok(Self { memory: (bytes > 0).then(map).transpose()?, elements: PhantomData })
+    }
+}
+
+impl<T: Pod> Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.memory.as_deref().map_or(&[], bytemuck::cast_slice)
+    }
+}
+
+impl<T: Pod> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.memory.as_deref_mut().map_or(&mut [], bytemuck::cast_slice_mut)
+    }
+}
+
+impl<T: Pod> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("len", &self.len()).finish()
+    }
 }

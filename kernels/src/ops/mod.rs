@@ -17,4 +17,4 @@ pub use matmul::{Store, decode_row, matmul, quantize};
 pub use norm::{layer_norm, rms_norm};
 pub use rope::rope_neox;
 pub use softmax::{argmax, softmax};
-pub use swiglu::swiglu;
+pub use swiglu::{SWIGLU_ROWS, swiglu};

@@ -8,8 +8,8 @@ use crate::panel::{self, PanelKernel, Sums};
 use crate::quantized::{GROUP, TILE, poisoned, quantized_words};
 use crate::{Kernels, PackedMatrix, QuantTile};
 
-/// Rows computed at a time: whole groups, and whole triples of panels.
-const ROWS: usize = 96;
+/// Rows that [`swiglu`] computes at a time: whole groups, and whole triples of panels. Its rows are best cut there.
+pub const SWIGLU_ROWS: usize = 96;
 /// Tokens computed at a time.
 const TOKENS: usize = 256;
 
@@ -43,9 +43,9 @@ pub fn swiglu(
         _ => Err(KernelError::LayoutMismatch { found: w.layout().name() }),
     };
     let step = Step { k, gate: (gate, kernel(gate)?), up: (up, kernel(up)?), x, depth };
-    for start in rows.clone().step_by(ROWS) {
+    for start in rows.clone().step_by(SWIGLU_ROWS) {
         let group = (start - rows.start) / GROUP;
-        let block = start..rows.end.min(start + ROWS);
+        let block = start..rows.end.min(start + SWIGLU_ROWS);
         if out.tokens() <= TILE {
             step.rows::<TILE>(block, group, out)?
         } else {
@@ -68,14 +68,14 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// At most [`ROWS`] rows, `T` tokens at a time; `group` is their first group in `out`.
+    /// At most [`SWIGLU_ROWS`] rows, `T` tokens at a time; `group` is their first group in `out`.
     fn rows<const T: usize>(
         &self,
         rows: Range<usize>,
         group: usize,
         out: &mut QuantTile<'_>,
     ) -> Result<(), KernelError> {
-        let mut values = [[0.0; ROWS]; T];
+        let mut values = [[0.0; SWIGLU_ROWS]; T];
         let words = quantized_words(1, self.depth)?;
         for first in (0..out.tokens()).step_by(T) {
             let tokens = T.min(out.tokens() - first);
@@ -85,7 +85,7 @@ impl Step<'_> {
                 values.zip(sums.as_flattened()).for_each(|(value, sum)| *value = *sum);
             })?;
             self.product(&self.up, rows.clone(), x, tokens, |row, token, sums| {
-                let len = sums.as_flattened().len().min(ROWS - row);
+                let len = sums.as_flattened().len().min(SWIGLU_ROWS - row);
                 let (gate, up) = (&mut values[token][row..][..len], &sums.as_flattened()[..len]);
                 // SAFETY: `k` proves that this CPU runs its table; both have the same length.
                 unsafe { (self.k.table().silu_mul)(gate, up) };
@@ -95,9 +95,9 @@ impl Step<'_> {
                 let groups = group..group + rows.len() / GROUP;
                 let words = out.words_mut(first + tile, groups);
                 let x = values[tile..tile + n].as_flattened();
-                // SAFETY: `k` proves that this CPU runs its table; `n` tokens of `ROWS` values, of which the first
+                // SAFETY: `k` proves that this CPU runs its table; `n` tokens of `SWIGLU_ROWS` values, of which the first
                 // `rows.len()` become whole groups of words.
-                let poisoned = unsafe { (self.k.table().quantize)(x, ROWS, n, words) };
+                let poisoned = unsafe { (self.k.table().quantize)(x, SWIGLU_ROWS, n, words) };
                 (0..n).filter(|token| poisoned >> token & 1 == 1).for_each(|token| out.poison(first + tile + token));
             }
         }

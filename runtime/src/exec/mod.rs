@@ -3,8 +3,10 @@
 mod pool;
 mod rope;
 mod scratch;
+mod split;
 
 pub(crate) use pool::Team;
 pub use rope::FactorSet;
 pub(crate) use rope::Rotations;
 pub(crate) use scratch::{LOGIT_ROWS, Scratch};
+pub(crate) use split::{Chunks, Grid, Groups, Rows, Window};

@@ -17,8 +17,9 @@ use std::{
     thread::JoinHandle,
 };
 
-use halfbyte_kernels::{KernelError, Tile};
+use halfbyte_kernels::KernelError;
 
+use super::split::Split;
 use crate::RuntimeError;
 
 /// What a part of a step gives back.
@@ -150,7 +151,7 @@ impl Team {
     }
 
     /// Calls `body` once for each chunk in `0..chunks`, from several threads.
-    fn run(&self, chunks: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), RuntimeError> {
+    fn run_chunks(&self, chunks: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), RuntimeError> {
         let job = Job { body, next: AtomicUsize::new(0), chunks, panicked: AtomicBool::new(false) };
         let turn = match self.caller.try_lock() {
             Ok(turn) => Some(turn),
@@ -181,7 +182,7 @@ impl Team {
     /// As [`Team::run`] for a body that can fail; the first failure is reported.
     fn try_run(&self, chunks: usize, body: &(dyn Fn(usize) -> Done + Sync)) -> Result<(), RuntimeError> {
         let failure = Mutex::new(None);
-        self.run(chunks, &|chunk| {
+        self.run_chunks(chunks, &|chunk| {
             if let Err(error) = body(chunk) {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
@@ -192,45 +193,35 @@ impl Team {
         }
     }
 
-    /// Splits `out: (tokens, rows)` by rows; `body` fills the tile `(tokens, range.len())` of each range.
-    pub(crate) fn rows(
+    /// Calls `body` with ranges of `0..units` and their parts of `split`; `work` is that of a unit, in multiplications.
+    pub(crate) fn run<S: Split>(
         &self,
-        out: &mut [f32],
-        rows: usize,
-        body: &(dyn Fn(Range<usize>, &mut Tile<'_>) -> Done + Sync),
+        units: usize,
+        work: usize,
+        split: S,
+        body: impl Fn(Range<usize>, S::Part) -> Done + Sync,
     ) -> Result<(), RuntimeError> {
-        let tokens = out.len().checked_div(rows).unwrap_or(0);
-        let step = rows.div_ceil(self.threads() * CHUNKS_PER_THREAD).max(MIN_ROWS);
-        let base = Base(out.as_mut_ptr());
-        self.try_run(rows.div_ceil(step), &|chunk| {
-            let range = chunk * step..((chunk + 1) * step).min(rows);
-            // SAFETY: `range.start < rows`, so the pointer stays inside `out`, which has `tokens * rows` elements.
-            let first = unsafe { base.pointer().add(range.start) };
-            // SAFETY: the tile covers columns `range` of the `tokens` rows of `out`, `rows` apart; every chunk has
-            // a range of its own and is run once, and `out` is borrowed mutably until all chunks are done.
-            let mut tile = unsafe { Tile::from_raw(first, tokens, range.len(), rows) };
-            body(range, &mut tile)
+        let _ = work;
+        let step = units.div_ceil(self.threads() * CHUNKS_PER_THREAD).max(1);
+        self.try_run(units.div_ceil(step), &|chunk| {
+            let range = chunk * step..((chunk + 1) * step).min(units);
+            // SAFETY: every chunk has a range of its own and is run once.
+            body(range.clone(), unsafe { split.part(range) })
         })
     }
 
-    /// Splits `out` into runs of `len` (the last may be shorter); `body` fills each.
-    pub(crate) fn chunks(
+    /// As [`Team::run`], one unit at a time.
+    pub(crate) fn each<S: Split>(
         &self,
-        out: &mut [f32],
-        len: usize,
-        body: &(dyn Fn(usize, &mut [f32]) -> Done + Sync),
+        units: usize,
+        work: usize,
+        split: S,
+        body: impl Fn(usize, S::Part) -> Done + Sync,
     ) -> Result<(), RuntimeError> {
-        let total = out.len();
-        let len = len.max(1);
-        let base = Base(out.as_mut_ptr());
-        self.try_run(total.div_ceil(len), &|chunk| {
-            let start = chunk * len;
-            // SAFETY: `start < total`, because `chunk < total.div_ceil(len)`.
-            let first = unsafe { base.pointer().add(start) };
-            // SAFETY: the run lies inside `out`, no other chunk touches it, and `out` is borrowed mutably until all
-            // chunks are done.
-            let run = unsafe { std::slice::from_raw_parts_mut(first, len.min(total - start)) };
-            body(chunk, run)
+        let _ = work;
+        self.try_run(units, &|unit| {
+            // SAFETY: every unit is run once.
+            body(unit, unsafe { split.part(unit..unit + 1) })
         })
     }
 }
@@ -244,76 +235,5 @@ impl Drop for Team {
             // A helper that panicked outside a job has nothing left to tell.
             let _ = helper.join();
         }
-    }
-}
-
-/// Start of a buffer that threads write to in disjoint parts.
-struct Base(*mut f32);
-
-impl Base {
-    fn pointer(&self) -> *mut f32 {
-        self.0
-    }
-}
-
-// SAFETY: the pointer is only used to form disjoint slices of a buffer that is borrowed mutably for as long.
-unsafe impl Sync for Base {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_row_is_computed_once_for_any_team() {
-        for threads in [1, 2, 5] {
-            let team = Team::new(threads).expect("threads");
-            for (tokens, rows) in [(1, 1), (1, 15), (3, 16), (2, 17), (1, 1000), (7, 333)] {
-                let mut out = vec![0.0; tokens * rows];
-                team.rows(&mut out, rows, &|range, tile| {
-                    for token in 0..tile.tokens() {
-                        for (slot, row) in tile.row_mut(token).iter_mut().zip(range.clone()) {
-                            *slot += (token * rows + row) as f32;
-                        }
-                    }
-                    Ok(())
-                })
-                .expect("no failure");
-                assert!(out.iter().enumerate().all(|(i, &v)| v == i as f32), "{threads} {tokens} {rows}");
-            }
-        }
-    }
-
-    #[test]
-    fn sessions_on_one_team_do_not_wait_for_each_other() {
-        let team = Arc::new(Team::new(2).expect("threads"));
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for round in 0..500_usize {
-                        let mut out = vec![0.0; 100 + round % 7];
-                        team.chunks(&mut out, 8, &|i, run| {
-                            run.iter_mut().for_each(|v| *v += i as f32);
-                            Ok(())
-                        })
-                        .expect("no failure");
-                        assert!(out.iter().enumerate().all(|(i, &v)| v == (i / 8) as f32));
-                    }
-                });
-            }
-        });
-    }
-
-    #[test]
-    fn a_panic_in_a_chunk_is_an_error_and_the_team_lives_on() {
-        let team = Team::new(2).expect("threads");
-        let mut out = vec![0.0; 64];
-        let failed = team.chunks(&mut out, 1, &|i, _| if i == 40 { panic!("on purpose") } else { Ok(()) });
-        assert!(matches!(failed, Err(RuntimeError::WorkerPanicked)));
-        team.chunks(&mut out, 1, &|_, run| {
-            run.fill(1.0);
-            Ok(())
-        })
-        .expect("no failure");
-        assert!(out.iter().all(|&v| v == 1.0));
     }
 }

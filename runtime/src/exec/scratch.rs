@@ -3,7 +3,12 @@
 //! Shapes are for up to `batch` tokens at a time; a pass over fewer uses the front of each buffer.
 
 use super::rope::{FactorSet, Rotations};
-use crate::{RuntimeError, config::ModelConfig, layers::Routes, memory::with_room};
+use crate::{
+    RuntimeError,
+    config::ModelConfig,
+    layers::{Inputs, Routes},
+    memory::{Buffer, with_room},
+};
 
 /// Rows of logits computed at a time when a caller wants those of every position.
 pub(crate) const LOGIT_ROWS: usize = 8;
@@ -13,63 +18,58 @@ pub(crate) struct Scratch {
     /// Tokens a pass may hold.
     pub(crate) batch: usize,
     /// The residual stream: (batch, hidden).
-    pub(crate) x: Vec<f32>,
-    /// Input of the current projections: (batch, hidden).
-    pub(crate) normed: Vec<f32>,
-    /// Output of the projection that ends a half-layer: (batch, hidden).
-    pub(crate) delta: Vec<f32>,
+    pub(crate) x: Buffer<f32>,
+    /// The stream, normalised: (batch, hidden).
+    pub(crate) normed: Inputs,
+    /// What experts add up to, or the embeddings of a multi-token-prediction layer: (batch, hidden), else empty.
+    pub(crate) delta: Buffer<f32>,
     /// (batch, heads × head_dim).
-    pub(crate) q: Vec<f32>,
+    pub(crate) q: Buffer<f32>,
     /// (batch, kv_heads × head_dim).
-    pub(crate) k: Vec<f32>,
+    pub(crate) k: Buffer<f32>,
     /// (batch, kv_heads × head_dim).
-    pub(crate) v: Vec<f32>,
+    pub(crate) v: Buffer<f32>,
     /// (batch, heads × head_dim).
-    pub(crate) attended: Vec<f32>,
+    pub(crate) attended: Inputs,
+    /// The middle of the feed-forward layer: (batch, ffn).
+    pub(crate) inner: Inputs,
     /// (batch, ffn).
-    pub(crate) gate: Vec<f32>,
-    /// (batch, ffn).
-    pub(crate) up: Vec<f32>,
+    pub(crate) up: Buffer<f32>,
     /// (batch, rope_dim / 2).
-    pub(crate) cos: Vec<f32>,
+    pub(crate) cos: Buffer<f32>,
     /// (batch, rope_dim / 2).
-    pub(crate) sin: Vec<f32>,
+    pub(crate) sin: Buffer<f32>,
     /// What a layer of experts needs.
     pub(crate) moe: MoeScratch,
     /// Input pairs of the multi-token-prediction layer: (batch, 2 × hidden), empty without one.
-    pub(crate) pairs: Vec<f32>,
+    pub(crate) pairs: Inputs,
     /// (LOGIT_ROWS, vocab).
-    pub(crate) logits: Vec<f32>,
-}
-
-fn zeros(what: &'static str, shape: [usize; 2]) -> Result<Vec<f32>, RuntimeError> {
-    let len = shape[0].saturating_mul(shape[1]);
-    let mut out = with_room(what, len)?;
-    out.resize(len, 0.0);
-    Ok(out)
+    pub(crate) logits: Buffer<f32>,
 }
 
 impl Scratch {
     pub(crate) fn new(config: &ModelConfig, vocab: usize, batch: usize) -> Result<Self, RuntimeError> {
         let what = "activations";
         let half = config.rope_dim / 2;
-        let pairs = if config.mtp_layers > 0 { 2 * config.hidden } else { 0 };
+        let mtp = config.mtp_layers > 0;
+        let delta = if mtp || config.experts > 0 { config.hidden } else { 0 };
+        let pairs = if mtp { 2 * config.hidden } else { 0 };
         Ok(Self {
             batch,
-            x: zeros(what, [batch, config.hidden])?,
-            normed: zeros(what, [batch, config.hidden])?,
-            delta: zeros(what, [batch, config.hidden])?,
-            q: zeros(what, [batch, config.q_rows()])?,
-            k: zeros(what, [batch, config.kv_rows()])?,
-            v: zeros(what, [batch, config.kv_rows()])?,
-            attended: zeros(what, [batch, config.q_rows()])?,
-            gate: zeros(what, [batch, config.ffn])?,
-            up: zeros(what, [batch, config.ffn])?,
-            cos: zeros(what, [batch, half])?,
-            sin: zeros(what, [batch, half])?,
+            x: Buffer::zeros(what, [batch, config.hidden])?,
+            normed: Inputs::new(what, batch, config.hidden)?,
+            delta: Buffer::zeros(what, [batch, delta])?,
+            q: Buffer::zeros(what, [batch, config.q_rows()])?,
+            k: Buffer::zeros(what, [batch, config.kv_rows()])?,
+            v: Buffer::zeros(what, [batch, config.kv_rows()])?,
+            attended: Inputs::new(what, batch, config.q_rows())?,
+            inner: Inputs::new(what, batch, config.ffn)?,
+            up: Buffer::zeros(what, [batch, config.ffn])?,
+            cos: Buffer::zeros(what, [batch, half])?,
+            sin: Buffer::zeros(what, [batch, half])?,
             moe: MoeScratch::new(config, batch)?,
-            pairs: zeros(what, [batch, pairs])?,
-            logits: zeros("logits", [LOGIT_ROWS.min(batch), vocab])?,
+            pairs: Inputs::new(what, batch, pairs)?,
+            logits: Buffer::zeros("logits", [LOGIT_ROWS.min(batch), vocab])?,
         })
     }
 
@@ -83,15 +83,15 @@ impl Scratch {
 /// Activations of a layer of experts; empty in a model without.
 pub(crate) struct MoeScratch {
     /// What the router says: (batch, experts).
-    pub(crate) scores: Vec<f32>,
+    pub(crate) scores: Buffer<f32>,
     /// Where each token goes: (batch).
     pub(crate) routes: Vec<Routes>,
     /// Tokens of the current expert: up to (batch).
     pub(crate) tokens: Vec<usize>,
     /// Their inputs: (batch, hidden).
-    pub(crate) input: Vec<f32>,
+    pub(crate) input: Inputs,
     /// What the expert makes of them: (batch, hidden).
-    pub(crate) output: Vec<f32>,
+    pub(crate) output: Buffer<f32>,
 }
 
 impl MoeScratch {
@@ -101,11 +101,11 @@ impl MoeScratch {
         let mut routes = with_room(what, batch)?;
         routes.resize(batch, Routes::default());
         Ok(Self {
-            scores: zeros(what, [batch, config.experts])?,
+            scores: Buffer::zeros(what, [batch, config.experts])?,
             routes,
             tokens: with_room(what, batch)?,
-            input: zeros(what, [batch, config.hidden])?,
-            output: zeros(what, [batch, config.hidden])?,
+            input: Inputs::new(what, batch, config.hidden)?,
+            output: Buffer::zeros(what, [batch, config.hidden])?,
         })
     }
 }

@@ -1,12 +1,19 @@
 //! Grouped-query attention: project, rotate, append to the cache, attend, project back.
 
-use halfbyte_kernels::{
-    ops,
-    ops::{AttentionGqa, add},
+use std::ops::Range;
+
+use halfbyte_kernels::{KvLayout, Tile, ops, ops::AttentionGqa};
+
+use super::{Exec, Linear, linear::Store};
+use crate::{
+    RuntimeError,
+    config::ModelConfig,
+    exec::{Chunks, Grid, Rows, Scratch, Window},
+    kv::LayerKv,
 };
 
-use super::{Exec, Linear};
-use crate::{RuntimeError, config::ModelConfig, exec::Scratch, kv::LayerKv};
+/// Tokens that attend together.
+const BLOCK: usize = 16;
 
 /// Weights of an attention half-layer.
 pub(crate) struct Attention {
@@ -20,57 +27,132 @@ pub(crate) struct Attention {
     pub(crate) o: Linear,
 }
 
+/// Which heads are projected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heads {
+    Queries,
+    KeysAndValues,
+    All,
+}
+
+/// Tokens of a pass that a step works on: `first..first + tokens` of it, at positions from `start + first` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// Position of the first token of the pass.
+    pub(crate) start: usize,
+    pub(crate) first: usize,
+    pub(crate) tokens: usize,
+}
+
 impl Attention {
-    /// `x += O attention(rope(Q h), rope(K h), V h)` for `h = scratch.normed`, at positions `start..start + tokens`.
-    ///
-    /// `scratch.cos` and `scratch.sin` hold the rotations of these positions. Query head `i` reads key-value head
-    /// `i / (heads / kv_heads)`; scores are scaled by `1 / sqrt(head_dim)`; position `p` sees
-    /// `max(0, p + 1 - window)..=p`.
-    pub(crate) fn forward(
+    /// The maps that read the normalised stream.
+    pub(crate) fn readers(&self) -> [&Linear; 3] {
+        [&self.q, &self.k, &self.v]
+    }
+
+    /// `q = rope(Q h)`, and into the cache `rope(K h)` and `V h`, one step for all heads: whoever computes a head also
+    /// rotates it and puts it away. `h = scratch.normed`; `scratch.cos` and `scratch.sin` are for the whole pass.
+    pub(crate) fn project(
         &self,
         exec: Exec<'_>,
         config: &ModelConfig,
         scratch: &mut Scratch,
         kv: &mut LayerKv<'_>,
-        start: usize,
-        tokens: usize,
+        which: Heads,
+        run: Run,
     ) -> Result<(), RuntimeError> {
-        let (q_rows, kv_rows, head_dim) = (config.q_rows(), config.kv_rows(), config.head_dim);
-        let normed = &scratch.normed[..tokens * config.hidden];
-        let q = &mut scratch.q[..tokens * q_rows];
-        let k = &mut scratch.k[..tokens * kv_rows];
-        let v = &mut scratch.v[..tokens * kv_rows];
-        self.q.forward(exec, normed, q)?;
-        self.k.forward(exec, normed, k)?;
-        self.v.forward(exec, normed, v)?;
-
+        let (tokens, dim) = (run.tokens, config.head_dim);
+        let Scratch { normed, q, k, v, cos, sin, .. } = scratch;
+        let (q, k, v) = (
+            Rows::new(&mut q[..tokens * config.q_rows()], config.q_rows(), dim),
+            Rows::new(&mut k[..tokens * config.kv_rows()], config.kv_rows(), dim),
+            Rows::new(&mut v[..tokens * config.kv_rows()], config.kv_rows(), dim),
+        );
+        let head = kv.keys.len() / config.kv_heads;
+        let (keys, values) = (Chunks::new(kv.keys, head), Chunks::new(kv.values, head));
+        let queries = if which == Heads::KeysAndValues { 0 } else { config.heads };
+        let kv_heads = if which == Heads::Queries { 0 } else { config.kv_heads };
+        let split = (
+            Window::new(0..queries, q),
+            Window::new(queries..queries + kv_heads, (k, keys)),
+            Window::new(queries + kv_heads..queries + 2 * kv_heads, (v, values)),
+        );
         let half = config.rope_dim / 2;
-        let rotations = scratch.cos.chunks_exact(half).zip(scratch.sin.chunks_exact(half));
-        let rows = q.chunks_exact_mut(q_rows).zip(k.chunks_exact_mut(kv_rows)).zip(v.chunks_exact(kv_rows));
-        for ((pos, (cos, sin)), ((q, k), v)) in (start..).zip(rotations).zip(rows) {
-            ops::rope_neox(exec.kernels, q, head_dim, cos, sin)?;
-            ops::rope_neox(exec.kernels, k, head_dim, cos, sin)?;
-            ops::kv_append(exec.kernels, &kv.layout, kv.keys, pos, k)?;
-            ops::kv_append(exec.kernels, &kv.layout, kv.values, pos, v)?;
-        }
+        let rotation = |token: usize| {
+            let at = (run.first + token) * half..(run.first + token + 1) * half;
+            (&cos[at.clone()], &sin[at])
+        };
+        let rotate = |out: &mut Tile<'_>| {
+            (0..tokens).try_for_each(|token| {
+                let (cos, sin) = rotation(token);
+                ops::rope_neox(exec.kernels, out.row_mut(token), dim, cos, sin)
+            })
+        };
+        let append = |heads: usize, cache: &mut [u8], rows: &mut Tile<'_>| {
+            let layout = KvLayout { kv_heads: heads, ..kv.layout };
+            (0..tokens).try_for_each(|token| {
+                let pos = run.start + run.first + token;
+                ops::kv_append(exec.kernels, &layout, cache, pos, rows.row_mut(token))
+            })
+        };
+        let x = normed.of(tokens);
+        let product = |map: &Linear, heads: &Range<usize>, out: &mut Tile<'_>| {
+            map.rows(exec, heads.start * dim..heads.end * dim, x, Store::Set, out)
+        };
+        let work = self.q.grain(dim, tokens);
+        exec.team.run(queries + 2 * kv_heads, work, split, |_, (q, k, v)| {
+            if let Some((heads, mut q)) = q {
+                product(&self.q, &heads, &mut q)?;
+                rotate(&mut q)?;
+            }
+            if let Some((heads, (mut k, keys))) = k {
+                product(&self.k, &heads, &mut k)?;
+                rotate(&mut k)?;
+                append(heads.len(), keys, &mut k)?;
+            }
+            if let Some((heads, (mut v, values))) = v {
+                product(&self.v, &heads, &mut v)?;
+                append(heads.len(), values, &mut v)?;
+            }
+            Ok(())
+        })
+    }
 
-        // One chunk is the query group of one key-value head at one position: (heads / kv_heads, head_dim).
-        let group = config.heads / config.kv_heads * head_dim;
+    /// `x += O attention(q, keys, values)` for the tokens of `run`, which are the first rows of `scratch.q` and `scratch.x`.
+    ///
+    /// Query head `i` reads key-value head `i / (heads / kv_heads)`; scores are scaled by `1 / sqrt(head_dim)`; position
+    /// `p` sees `max(0, p + 1 - window)..=p`.
+    pub(crate) fn attend(
+        &self,
+        exec: Exec<'_>,
+        config: &ModelConfig,
+        scratch: &mut Scratch,
+        kv: &LayerKv<'_>,
+        run: Run,
+    ) -> Result<(), RuntimeError> {
+        let (tokens, q_rows) = (run.tokens, config.q_rows());
+        let Scratch { x, q, attended, .. } = scratch;
+        let q = &q[..tokens * q_rows];
+        // One unit is the query group of one key-value head, for a block of tokens.
+        let group = q_rows / config.kv_heads;
+        let split = Grid::new(&mut attended.f32[..tokens * q_rows], q_rows, [BLOCK, group]);
         let (layout, keys, values) = (&kv.layout, &*kv.keys, &*kv.values);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let attended = &mut scratch.attended[..tokens * q_rows];
-        let q = &*q;
-        exec.team.chunks(attended, group, &|chunk, out| {
-            let (token, kv_head) = (chunk / config.kv_heads, chunk % config.kv_heads);
-            let end = start + token + 1;
-            let first = end.saturating_sub(config.window.unwrap_or(end));
-            let step = AttentionGqa { layout, keys, values, visible: first..end, scale };
-            ops::attention_gqa(exec.kernels, &step, kv_head, &q[chunk * group..][..group], out)
+        let scale = 1.0 / (config.head_dim as f32).sqrt();
+        let end = run.start + run.first + tokens;
+        let work = BLOCK.min(tokens) * end * group;
+        exec.team.each(split.units(), work, split, |unit, mut out| {
+            let (block, kv_head) = (unit / config.kv_heads, unit % config.kv_heads);
+            for i in 0..out.tokens() {
+                let token = block * BLOCK + i;
+                let end = run.start + run.first + token + 1;
+                let first = end.saturating_sub(config.window.unwrap_or(end));
+                let step = AttentionGqa { layout, keys, values, visible: first..end, scale };
+                let q = &q[token * q_rows + kv_head * group..][..group];
+                ops::attention_gqa(exec.kernels, &step, kv_head, q, out.row_mut(i))?;
+            }
+            Ok(())
         })?;
-
-        let delta = &mut scratch.delta[..tokens * config.hidden];
-        self.o.forward(exec, attended, delta)?;
-        add(exec.kernels, &mut scratch.x[..tokens * config.hidden], delta)?;
-        Ok(())
+        attended.round(exec, tokens, &[&self.o])?;
+        self.o.forward(exec, attended.of(tokens), Store::Add, &mut x[..tokens * config.hidden])
     }
 }

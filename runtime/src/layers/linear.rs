@@ -1,9 +1,11 @@
 //! A linear map with an optional bias, its rows split over the team.
 
-use halfbyte_kernels::{ActivationType, Activations, PackedMatrix, ops, quantized_words};
+use halfbyte_kernels::{ActivationType, Activations, KernelError, PackedMatrix, Tile, ops};
 
-use super::Exec;
-use crate::RuntimeError;
+use super::{Exec, Input};
+use crate::{RuntimeError, exec::Rows};
+
+pub(crate) use halfbyte_kernels::ops::Store;
 
 /// `y = W x + b`.
 pub(crate) struct Linear {
@@ -15,26 +17,52 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// `x: (tokens, depth)` → `out: (tokens, rows)`.
-    pub(crate) fn forward(&self, exec: Exec<'_>, x: &[f32], out: &mut [f32]) -> Result<(), RuntimeError> {
-        let depth = self.weight.depth();
-        let mut words = Vec::new();
-        let x = match self.weight.activations() {
-            ActivationType::F32 => Activations::F32(x),
-            ActivationType::Q8 => {
-                words.resize(quantized_words(x.len() / depth, depth)?, 0);
-                ops::quantize(exec.kernels, x, depth, &mut words)?;
-                Activations::Q8(&words)
-            }
-        };
-        exec.team.rows(out, self.weight.rows(), &|rows, tile| {
-            ops::matmul(exec.kernels, &self.weight, rows.clone(), x, ops::Store::Set, tile)?;
-            if let Some(bias) = self.bias.get(rows) {
-                for token in 0..tile.tokens() {
-                    ops::add(exec.kernels, tile.row_mut(token), bias)?;
-                }
-            }
-            Ok(())
+    pub(crate) fn forward(
+        &self,
+        exec: Exec<'_>,
+        x: Input<'_>,
+        store: Store,
+        out: &mut [f32],
+    ) -> Result<(), RuntimeError> {
+        let rows = self.weight.rows();
+        let tokens = out.len().checked_div(rows).unwrap_or(0);
+        let split = Rows::new(out, rows, Rows::UNIT);
+        exec.team.run(split.units(), self.grain(Rows::UNIT, tokens), split, |units, mut tile| {
+            let rows = units.start * Rows::UNIT..rows.min(units.end * Rows::UNIT);
+            self.rows(exec, rows, x, store, &mut tile)
         })
+    }
+
+    /// Some of the rows, by this thread.
+    pub(crate) fn rows(
+        &self,
+        exec: Exec<'_>,
+        rows: std::ops::Range<usize>,
+        x: Input<'_>,
+        store: Store,
+        out: &mut Tile<'_>,
+    ) -> Result<(), KernelError> {
+        let x = match self.weight.activations() {
+            ActivationType::F32 => Activations::F32(x.f32),
+            ActivationType::Q8 => Activations::Q8(x.q8),
+        };
+        ops::matmul(exec.kernels, &self.weight, rows.clone(), x, store, out)?;
+        if let Some(bias) = self.bias.get(rows) {
+            for token in 0..out.tokens() {
+                ops::add(exec.kernels, out.row_mut(token), bias)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it multiplies 8-bit activations.
+    pub(crate) fn wants_q8(&self) -> bool {
+        self.weight.activations() == ActivationType::Q8
+    }
+
+    /// How much work `rows` rows are for `tokens` tokens.
+    pub(crate) fn grain(&self, rows: usize, tokens: usize) -> usize {
+        rows * self.weight.depth() * tokens
     }
 
     /// Bytes of its weights.

@@ -2,8 +2,11 @@
 
 use halfbyte_kernels::ops;
 
-use super::{Exec, Linear};
-use crate::{RuntimeError, exec::Scratch};
+use super::{Exec, Input, Inputs, Linear, linear::Store};
+use crate::{
+    RuntimeError,
+    exec::{Chunks, Groups},
+};
 
 /// Weights of a feed-forward layer.
 pub(crate) struct Mlp {
@@ -16,34 +19,46 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    /// The half-layer: `x += Down (silu(Gate h) * Up h)` for `h = scratch.normed`.
-    pub(crate) fn forward(&self, exec: Exec<'_>, scratch: &mut Scratch, tokens: usize) -> Result<(), RuntimeError> {
-        let live = ..tokens * self.down.weight.rows();
-        let Scratch { x, normed, delta, gate, up, .. } = scratch;
-        self.map(exec, &normed[live], gate, up, &mut delta[live])?;
-        ops::add(exec.kernels, &mut x[live], &delta[live])?;
-        Ok(())
-    }
-
-    /// `out = Down (silu(Gate h) * Up h)` for `h: (tokens, hidden)`; `gate` and `up`, at least `(tokens, ffn)`, are
-    /// scratch.
-    pub(crate) fn map(
+    /// `Down (silu(Gate h) * Up h)` for `tokens` tokens, set or added to `out: (tokens, hidden)`.
+    ///
+    /// `inner` and `up`, at least `(tokens, ffn)`, are scratch. Where all three matrices take 8-bit activations the inner
+    /// ones exist in that form only.
+    #[expect(clippy::too_many_arguments, reason = "input, output and scratch of one step")]
+    pub(crate) fn forward(
         &self,
         exec: Exec<'_>,
-        h: &[f32],
-        gate: &mut [f32],
+        h: Input<'_>,
+        tokens: usize,
+        inner: &mut Inputs,
         up: &mut [f32],
+        store: Store,
         out: &mut [f32],
     ) -> Result<(), RuntimeError> {
         let width = self.gate.weight.rows();
-        let live = ..h.len().checked_div(self.gate.weight.depth()).unwrap_or(0) * width;
-        let (gate, up) = (&mut gate[live], &mut up[live]);
-        self.gate.forward(exec, h, gate)?;
-        self.up.forward(exec, h, up)?;
-        let up = &*up;
-        exec.team
-            .chunks(gate, width, &|token, gate| ops::silu_mul(exec.kernels, gate, &up[token * width..][..width]))?;
-        self.down.forward(exec, gate, out)
+        if self.is_fused() {
+            let split = Groups::new(inner.words_mut(tokens), tokens, width, ops::SWIGLU_ROWS)?;
+            let work = 2 * self.gate.grain(ops::SWIGLU_ROWS, tokens);
+            exec.team.run(split.units(), work, split, |units, mut out| {
+                let rows = units.start * ops::SWIGLU_ROWS..width.min(units.end * ops::SWIGLU_ROWS);
+                ops::swiglu(exec.kernels, [&self.gate.weight, &self.up.weight], rows, h.q8, &mut out)
+            })?;
+        } else {
+            let up = &mut up[..tokens * width];
+            self.gate.forward(exec, h, Store::Set, &mut inner.f32[..tokens * width])?;
+            self.up.forward(exec, h, Store::Set, up)?;
+            let up = &*up;
+            let gate = Chunks::new(&mut inner.f32[..tokens * width], width);
+            exec.team.run(tokens, width, gate, |tokens, gate| {
+                ops::silu_mul(exec.kernels, gate, &up[tokens.start * width..tokens.end * width])
+            })?;
+            inner.round(exec, tokens, &[&self.down])?;
+        }
+        self.down.forward(exec, inner.of(tokens), store, out)
+    }
+
+    fn is_fused(&self) -> bool {
+        let all = [&self.gate, &self.up, &self.down];
+        all.iter().all(|linear| linear.wants_q8()) && self.gate.bias.is_empty() && self.up.bias.is_empty()
     }
 
     /// Bytes of its weights.

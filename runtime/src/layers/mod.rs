@@ -3,16 +3,18 @@
 mod attention;
 mod embed;
 mod head;
+mod input;
 mod linear;
 mod mlp;
 mod moe;
 mod norm;
 mod router;
 
-pub(crate) use attention::Attention;
+pub(crate) use attention::{Attention, Heads, Run};
 pub(crate) use embed::embed;
 pub(crate) use head::{Want, head};
-pub(crate) use linear::Linear;
+pub(crate) use input::{Input, Inputs};
+pub(crate) use linear::{Linear, Store};
 pub(crate) use mlp::Mlp;
 pub(crate) use moe::Moe;
 pub(crate) use norm::Norm;

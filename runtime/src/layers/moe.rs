@@ -2,7 +2,7 @@
 
 use halfbyte_kernels::ops;
 
-use super::{Exec, Linear, Mlp, Router};
+use super::{Exec, Linear, Mlp, Router, linear::Store};
 use crate::{RuntimeError, exec::Scratch};
 
 /// Weights of a layer of experts.
@@ -20,10 +20,10 @@ impl Moe {
     /// the sum of two products, which is the same in either order.
     pub(crate) fn forward(&self, exec: Exec<'_>, scratch: &mut Scratch, tokens: usize) -> Result<(), RuntimeError> {
         let hidden = self.gate.weight.depth();
-        let Scratch { x, normed, delta, gate, up, moe, .. } = scratch;
-        let (normed, delta) = (&normed[..tokens * hidden], &mut delta[..tokens * hidden]);
+        let Scratch { x, normed, delta, inner, up, moe, .. } = scratch;
+        let delta = &mut delta[..tokens * hidden];
         let scores = &mut moe.scores[..tokens * self.experts.len()];
-        self.gate.forward(exec, normed, scores)?;
+        self.gate.forward(exec, normed.of(tokens), Store::Set, scores)?;
         for (scores, routes) in scores.chunks_exact(self.experts.len()).zip(&mut moe.routes) {
             *routes = self.router.choose(scores);
         }
@@ -32,15 +32,17 @@ impl Moe {
             let weight_of = |token: usize| moe.routes[token].iter().find(|route| route.0 == number);
             moe.tokens.clear();
             moe.tokens.extend((0..tokens).filter(|&token| weight_of(token).is_some()));
-            let live = ..moe.tokens.len() * hidden;
-            for (&token, input) in moe.tokens.iter().zip(moe.input.chunks_exact_mut(hidden)) {
-                input.copy_from_slice(&normed[token * hidden..][..hidden]);
-            }
             if moe.tokens.is_empty() {
                 continue;
             }
-            expert.map(exec, &moe.input[live], gate, up, &mut moe.output[live])?;
-            for (&token, output) in moe.tokens.iter().zip(moe.output.chunks_exact(hidden)) {
+            let (count, chosen) = (moe.tokens.len(), &moe.tokens);
+            moe.input.fill(exec, count, &[&expert.gate, &expert.up], |row, input| {
+                input.copy_from_slice(&normed.f32[chosen[row] * hidden..][..hidden]);
+                Ok(())
+            })?;
+            let output = &mut moe.output[..count * hidden];
+            expert.forward(exec, moe.input.of(count), count, inner, up, Store::Set, output)?;
+            for (&token, output) in moe.tokens.iter().zip(output.chunks_exact(hidden)) {
                 let weight = weight_of(token).map_or(0.0, |route| route.1);
                 for (sum, output) in delta[token * hidden..][..hidden].iter_mut().zip(output) {
                     *sum += weight * output;

@@ -2,7 +2,7 @@
 
 use halfbyte_kernels::{KernelError, ops};
 
-use super::Exec;
+use super::{Exec, Inputs, Linear};
 use crate::RuntimeError;
 
 /// RMSNorm or LayerNorm, over the last dimension.
@@ -22,13 +22,16 @@ impl Norm {
         Self { weight, bias: Vec::new(), centred: false, eps }
     }
 
-    /// Each row of `x: (tokens, hidden)` normalised.
-    pub(crate) fn forward(&self, exec: Exec<'_>, x: &[f32], out: &mut [f32]) -> Result<(), RuntimeError> {
+    /// Each row of `x: (tokens, hidden)` normalised, for `readers` to multiply.
+    pub(crate) fn forward(
+        &self,
+        exec: Exec<'_>,
+        x: &[f32],
+        out: &mut Inputs,
+        readers: &[&Linear],
+    ) -> Result<(), RuntimeError> {
         let width = self.weight.len();
-        exec.team.chunks(out, width, &|token, out| {
-            let row = x.get(token * width..(token + 1) * width).unwrap_or(&[]);
-            self.row(exec, row, out)
-        })
+        out.fill(exec, x.len() / width, readers, |token, out| self.row(exec, &x[token * width..][..width], out))
     }
 
     /// One row.

@@ -15,7 +15,7 @@ use crate::{
     config::ModelConfig,
     exec::{Rotations, Scratch},
     kv::KvCache,
-    layers::{Exec, Linear, Norm, Want, embed, head},
+    layers::{Exec, Linear, Norm, Store, Want, embed, head},
     weights::Weights,
 };
 
@@ -161,17 +161,19 @@ impl Graph for Mimo {
 
         // pairs[row] = (norm(embed(x_q)), norm(h_{q-1})) for q = start + skip + row.
         embed(table, tokens, &mut scratch.delta[..tokens.len() * hidden])?;
-        for (row, pair) in scratch.pairs.chunks_exact_mut(2 * hidden).take(rows).enumerate() {
+        let Scratch { x, delta, pairs, .. } = scratch;
+        let stream = &x[..tokens.len() * hidden];
+        let (before_first, embedded) = (&*carry, &*delta);
+        pairs.fill(exec, rows, &[&mtp.input], |row, pair| {
             let index = row + skip;
             let previous = match index.checked_sub(1) {
-                Some(previous) => &scratch.x[previous * hidden..][..hidden],
-                None => &*carry,
+                Some(previous) => &stream[previous * hidden..][..hidden],
+                None => before_first,
             };
             let (token, before) = pair.split_at_mut(hidden);
-            let embedded = &scratch.delta[index * hidden..][..hidden];
-            mtp.token_norm.row(exec, embedded, token)?;
-            mtp.hidden_norm.row(exec, previous, before)?;
-        }
+            mtp.token_norm.row(exec, &embedded[index * hidden..][..hidden], token)?;
+            mtp.hidden_norm.row(exec, previous, before)
+        })?;
         if let Some(last) = tokens.len().checked_sub(1) {
             carry.copy_from_slice(&scratch.x[last * hidden..][..hidden]);
         }
@@ -182,9 +184,9 @@ impl Graph for Mimo {
         // The row of position q is cached at q - 1: there is none for 0, and only distances matter to rotations.
         let first = start + skip - 1;
         let live = ..rows * hidden;
-        mtp.input.forward(exec, &scratch.pairs[..2 * rows * hidden], &mut scratch.x[live])?;
+        mtp.input.forward(exec, scratch.pairs.of(rows), Store::Set, &mut scratch.x[live])?;
         scratch.rotate(rotations, cache.factors(), first, rows);
-        mtp.block.forward(exec, config, scratch, cache.layer(config.layers), first, rows)?;
+        mtp.block.forward(exec, config, scratch, cache.layer(config.layers), first, rows, false)?;
         let Scratch { x, normed, logits, .. } = scratch;
         let mut want = Want::Each(each);
         head(exec, &mtp.norm, output, &x[live], normed, logits, skip, &mut want)

@@ -19,8 +19,8 @@ use crate::{
 
 /// What a session asks of a loaded model; it holds no state of any sequence.
 pub(crate) trait Graph: Send + Sync {
-    /// Runs `tokens` at positions `cache.len()..`, leaves their keys and values in `cache` (uncommitted) and their
-    /// residual stream, before the final norm, in `scratch.x`. At most `scratch.batch` tokens.
+    /// Runs `tokens` at positions `cache.len()..`, leaves their keys and values in `cache` (uncommitted) and what
+    /// `want` says in `scratch`. At most `scratch.batch` tokens.
     fn forward(
         &self,
         exec: Exec<'_>,

@@ -11,7 +11,7 @@ use crate::{
     config::{MAX_COUNT, ModelConfig},
     exec::{Rotations, Scratch},
     kv::{KvCache, LayerKv},
-    layers::{Attention, Exec, Linear, Mlp, Moe, Norm, Want, embed, head},
+    layers::{Attention, Exec, Heads, Linear, Mlp, Moe, Norm, Run, Store, Want, embed, head},
     weights::Weights,
 };
 
@@ -47,8 +47,20 @@ pub(super) enum FeedForward {
     Moe(Moe),
 }
 
+impl FeedForward {
+    /// The maps that read the normalised stream.
+    fn readers(&self) -> [&Linear; 2] {
+        match self {
+            Self::Mlp(mlp) => [&mlp.gate, &mlp.up],
+            Self::Moe(moe) => [&moe.gate, &moe.gate],
+        }
+    }
+}
+
 impl Block {
-    /// `x += attention(norm(x))`, then `x += ffn(norm(x))`, for `x = scratch.x: (tokens, hidden)`.
+    /// `x += attention(norm(x))`, then `x += ffn(norm(x))`, for `x = scratch.x: (tokens, hidden)`. If only the last token's
+    /// stream is wanted, the others leave their keys and values only, and it moves to the first row.
+    #[expect(clippy::too_many_arguments, reason = "what a layer works on, and which part of it")]
     pub(super) fn forward(
         &self,
         exec: Exec<'_>,
@@ -57,14 +69,31 @@ impl Block {
         mut kv: LayerKv<'_>,
         start: usize,
         tokens: usize,
+        only_last: bool,
     ) -> Result<(), RuntimeError> {
+        let Self { attn_norm, attention, ffn_norm, .. } = self;
+        let mut run = Run { start, first: 0, tokens };
         let live = ..tokens * config.hidden;
-        self.attn_norm.forward(exec, &scratch.x[live], &mut scratch.normed[live])?;
-        self.attention.forward(exec, config, scratch, &mut kv, start, tokens)?;
-        self.ffn_norm.forward(exec, &scratch.x[live], &mut scratch.normed[live])?;
+        attn_norm.forward(exec, &scratch.x[live], &mut scratch.normed, &attention.readers())?;
+        if only_last && tokens > 1 {
+            attention.project(exec, config, scratch, &mut kv, Heads::KeysAndValues, run)?;
+            run = Run { start, first: tokens - 1, tokens: 1 };
+            scratch.x.copy_within((tokens - 1) * config.hidden..live.end, 0);
+            attn_norm.forward(exec, &scratch.x[..config.hidden], &mut scratch.normed, &attention.readers())?;
+            attention.project(exec, config, scratch, &mut kv, Heads::Queries, run)?;
+        } else {
+            attention.project(exec, config, scratch, &mut kv, Heads::All, run)?;
+        }
+        attention.attend(exec, config, scratch, &kv, run)?;
+
+        let live = ..run.tokens * config.hidden;
+        ffn_norm.forward(exec, &scratch.x[live], &mut scratch.normed, &self.ffn.readers())?;
         match &self.ffn {
-            FeedForward::Mlp(mlp) => mlp.forward(exec, scratch, tokens),
-            FeedForward::Moe(moe) => moe.forward(exec, scratch, tokens),
+            FeedForward::Mlp(mlp) => {
+                let Scratch { x, normed, inner, up, .. } = scratch;
+                mlp.forward(exec, normed.of(run.tokens), run.tokens, inner, up, Store::Add, &mut x[live])
+            }
+            FeedForward::Moe(moe) => moe.forward(exec, scratch, run.tokens),
         }
     }
 
@@ -93,9 +122,11 @@ impl Graph for Trunk {
         scratch.rotate(&self.rotations, cache.factors(), start, tokens.len());
         for (n, block) in self.blocks.iter().enumerate() {
             exec.check()?;
-            block.forward(exec, config, scratch, cache.layer(n), start, tokens.len())?;
+            let only_last = want.only_last() && n + 1 == self.blocks.len();
+            block.forward(exec, config, scratch, cache.layer(n), start, tokens.len(), only_last)?;
         }
         let Scratch { x, normed, logits, .. } = scratch;
+        let live = if want.only_last() { ..config.hidden } else { live };
         head(exec, &self.norm, &self.output, &x[live], normed, logits, 0, want)
     }
 

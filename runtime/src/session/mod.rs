@@ -28,7 +28,7 @@ use crate::{
 /// Context when none is asked for, unless the model's own is shorter.
 const DEFAULT_CONTEXT: usize = 4096;
 /// Prompt tokens that pass through the model at a time.
-const DEFAULT_BATCH: usize = 64;
+const DEFAULT_BATCH: usize = 512;
 const MAX_BATCH: usize = 4096;
 
 /// What a session is made of.

@@ -63,7 +63,7 @@ impl Session {
         let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
         for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
             let first = chunk * scratch.batch;
-            model.graph().forward(exec, scratch, cache, part, &mut Want::Last)?;
+            model.graph().forward(exec, scratch, cache, part, &mut Want::Stream)?;
             model.graph().mtp(exec, scratch, cache, part, carry, &mut |index, logits| each(first + index, logits))?;
             cache.commit(part.len());
         }

@@ -1,0 +1,244 @@
+//! Outputs of a step cut into the parts that its threads write.
+//!
+//! A step is a number of units; threads take ranges of them. A [`Split`] says which part of a buffer belongs to a range,
+//! so that the body of a step gets ordinary mutable slices and tiles.
+
+#![expect(unsafe_code, reason = "disjoint parts of one borrowed buffer; each block has its proof")]
+
+use std::{marker::PhantomData, ops::Range, slice};
+
+use halfbyte_kernels::{KernelError, QuantTile, Tile};
+
+/// Something that is written in parts, by range of units.
+///
+/// # Safety
+/// Parts of disjoint ranges are disjoint, and can be used from different threads at once.
+pub(crate) unsafe trait Split: Sync {
+    /// What a thread writes.
+    type Part;
+
+    /// The part of `units`.
+    ///
+    /// # Safety
+    /// A unit is in one part only, for as long as the split lives.
+    unsafe fn part(&self, units: Range<usize>) -> Self::Part;
+}
+
+/// A buffer borrowed mutably, of which threads make disjoint parts.
+struct Buffer<'a, T> {
+    start: *mut T,
+    len: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T> Buffer<'a, T> {
+    fn new(buffer: &'a mut [T]) -> Self {
+        Self { start: buffer.as_mut_ptr(), len: buffer.len(), borrow: PhantomData }
+    }
+
+    /// The elements of `range`, cut at the end of the buffer.
+    ///
+    /// # Safety
+    /// While they are in use, nothing else uses one of them.
+    unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
+        let (start, end) = (range.start.min(self.len), range.end.min(self.len));
+        // SAFETY: `start <= len`, so the result is inside the buffer or at its end.
+        let first = unsafe { self.start.add(start) };
+        // SAFETY: the elements lie inside a buffer that is borrowed mutably for as long, and nothing else uses them.
+        unsafe { slice::from_raw_parts_mut(first, end.saturating_sub(start)) }
+    }
+}
+
+// SAFETY: the pointer is used to form disjoint parts of a buffer that is borrowed mutably for as long; they go to other
+// threads as `&mut [T]` does.
+unsafe impl<T: Send> Sync for Buffer<'_, T> {}
+
+/// A slice in runs of `len`, the last of which may be shorter: unit `i` is run `i`.
+pub(crate) struct Chunks<'a, T> {
+    buffer: Buffer<'a, T>,
+    len: usize,
+}
+
+impl<'a, T> Chunks<'a, T> {
+    pub(crate) fn new(buffer: &'a mut [T], len: usize) -> Self {
+        Self { buffer: Buffer::new(buffer), len }
+    }
+}
+
+// SAFETY: runs do not overlap.
+unsafe impl<'a, T: Send> Split for Chunks<'a, T> {
+    type Part = &'a mut [T];
+
+    unsafe fn part(&self, units: Range<usize>) -> &'a mut [T] {
+        let run = units.start.saturating_mul(self.len)..units.end.saturating_mul(self.len);
+        // SAFETY: nobody has another part of these units, which are all that these elements are in.
+        unsafe { self.buffer.slice(run) }
+    }
+}
+
+/// A matrix `(tokens, rows)` cut by columns, which are the rows of a product: unit `i` is rows `i · unit..(i + 1) · unit`.
+pub(crate) struct Rows<'a> {
+    buffer: Buffer<'a, f32>,
+    tokens: usize,
+    rows: usize,
+    unit: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows that kernels like to compute together: three panels.
+    pub(crate) const UNIT: usize = 48;
+
+    /// `out: (tokens, rows)`, `unit > 0`.
+    pub(crate) fn new(out: &'a mut [f32], rows: usize, unit: usize) -> Self {
+        let tokens = out.len().checked_div(rows).unwrap_or(0);
+        Self { buffer: Buffer::new(out), tokens, rows, unit }
+    }
+
+    pub(crate) fn units(&self) -> usize {
+        self.rows.div_ceil(self.unit)
+    }
+}
+
+// SAFETY: ranges of columns do not overlap.
+unsafe impl<'a> Split for Rows<'a> {
+    type Part = Tile<'a>;
+
+    unsafe fn part(&self, units: Range<usize>) -> Tile<'a> {
+        let (start, end) = ((units.start * self.unit).min(self.rows), (units.end * self.unit).min(self.rows));
+        let tokens = if start < end { self.tokens } else { 0 };
+        // SAFETY: the buffer has `tokens * rows` elements; `start < rows`, or nothing is pointed at.
+        let first = unsafe { self.buffer.start.add(if tokens == 0 { 0 } else { start }) };
+        // SAFETY: columns `start..end` of the `tokens` rows of the buffer, `rows` apart, which is borrowed mutably for as
+        // long; nobody has another part of these units.
+        unsafe { Tile::from_raw(first, tokens, end - start, self.rows) }
+    }
+}
+
+/// A matrix `(tokens, columns)` cut both ways: unit `i` is block `i / n` of tokens and block `i % n` of columns, for `n` blocks
+/// of columns, which must be whole. A part is that of a single unit.
+pub(crate) struct Grid<'a> {
+    buffer: Buffer<'a, f32>,
+    tokens: usize,
+    columns: usize,
+    block: [usize; 2],
+}
+
+impl<'a> Grid<'a> {
+    /// Blocks of `block: (tokens, columns)`, neither 0.
+    pub(crate) fn new(out: &'a mut [f32], columns: usize, block: [usize; 2]) -> Self {
+        let tokens = out.len().checked_div(columns).unwrap_or(0);
+        Self { buffer: Buffer::new(out), tokens, columns, block }
+    }
+
+    pub(crate) fn units(&self) -> usize {
+        self.tokens.div_ceil(self.block[0]) * (self.columns / self.block[1])
+    }
+}
+
+// SAFETY: blocks do not overlap.
+unsafe impl<'a> Split for Grid<'a> {
+    type Part = Tile<'a>;
+
+    unsafe fn part(&self, units: Range<usize>) -> Tile<'a> {
+        let ([height, width], n) = (self.block, self.columns / self.block[1]);
+        let (first, column) = (units.start / n * height, units.start % n * width);
+        let tokens = height.min(self.tokens.saturating_sub(first));
+        let start = if tokens == 0 { 0 } else { first * self.columns + column };
+        // SAFETY: the first element of the block, or the start of the buffer if there is no such block.
+        let first = unsafe { self.buffer.start.add(start) };
+        // SAFETY: `tokens` rows of the buffer from `first` on, and whole blocks of columns, so the window is inside; the
+        // buffer is borrowed mutably for as long and nobody has another part of this unit.
+        unsafe { Tile::from_raw(first, tokens, width, self.columns) }
+    }
+}
+
+/// A batch of 8-bit activations cut by inputs: unit `i` is inputs `i · unit..(i + 1) · unit`.
+pub(crate) struct Groups<'a> {
+    buffer: Buffer<'a, u32>,
+    tokens: usize,
+    depth: usize,
+    unit: usize,
+}
+
+impl<'a> Groups<'a> {
+    /// Inputs of a group.
+    const GROUP: usize = 32;
+
+    /// `words: quantized_words(tokens, depth)`, all tokens declared to be of use; `unit` is whole groups.
+    ///
+    /// # Errors
+    /// [`KernelError::ShapeMismatch`] if `words` has another length.
+    pub(crate) fn new(words: &'a mut [u32], tokens: usize, depth: usize, unit: usize) -> Result<Self, KernelError> {
+        // Clears the flags, and checks the length.
+        QuantTile::new(words, tokens, depth)?;
+        Ok(Self { buffer: Buffer::new(words), tokens, depth, unit })
+    }
+
+    pub(crate) fn units(&self) -> usize {
+        self.depth.div_ceil(self.unit)
+    }
+}
+
+// SAFETY: ranges of groups do not overlap; flags are shared atomically.
+unsafe impl<'a> Split for Groups<'a> {
+    type Part = QuantTile<'a>;
+
+    unsafe fn part(&self, units: Range<usize>) -> QuantTile<'a> {
+        let group = |unit: usize| (unit * self.unit).min(self.depth) / Self::GROUP;
+        let groups = group(units.start)..group(units.end);
+        // SAFETY: the buffer has the words of `tokens` tokens of `depth` inputs, checked in `new`, and is borrowed mutably
+        // for as long; nobody has another part of these units.
+        unsafe { QuantTile::from_raw(self.buffer.start, self.tokens, self.depth, groups) }
+    }
+}
+
+/// A split that has some of the units: its unit 0 is unit `units.start` of the step.
+pub(crate) struct Window<S> {
+    units: Range<usize>,
+    inner: S,
+}
+
+impl<S> Window<S> {
+    pub(crate) fn new(units: Range<usize>, inner: S) -> Self {
+        Self { units, inner }
+    }
+}
+
+// SAFETY: the inner parts of disjoint ranges are those of disjoint ranges.
+unsafe impl<S: Split> Split for Window<S> {
+    /// The units of the inner split, if there are any, and their part.
+    type Part = Option<(Range<usize>, S::Part)>;
+
+    unsafe fn part(&self, units: Range<usize>) -> Self::Part {
+        let (start, end) = (units.start.max(self.units.start), units.end.min(self.units.end));
+        let units = (start < end).then(|| start - self.units.start..end - self.units.start)?;
+        // SAFETY: nobody has another part of the outer units.
+        Some((units.clone(), unsafe { self.inner.part(units) }))
+    }
+}
+
+// SAFETY: as the members say.
+unsafe impl<A: Split, B: Split> Split for (A, B) {
+    type Part = (A::Part, B::Part);
+
+    unsafe fn part(&self, units: Range<usize>) -> Self::Part {
+        // SAFETY: the contract is the same.
+        let first = unsafe { self.0.part(units.clone()) };
+        // SAFETY: the contract is the same.
+        (first, unsafe { self.1.part(units) })
+    }
+}
+
+// SAFETY: as the members say.
+unsafe impl<A: Split, B: Split, C: Split> Split for (A, B, C) {
+    type Part = (A::Part, B::Part, C::Part);
+
+    unsafe fn part(&self, units: Range<usize>) -> Self::Part {
+        // SAFETY: the contract is the same.
+        let first = unsafe { self.0.part(units.clone()) };
+        // SAFETY: the contract is the same.
+        let second = unsafe { self.1.part(units.clone()) };
+        // SAFETY: the contract is the same.
+        (first, second, unsafe { self.2.part(units) })
+    }
+}

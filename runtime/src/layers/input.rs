@@ -1,0 +1,79 @@
+//! What projections multiply: the same inputs as they are, and rounded to 8 bits.
+
+use halfbyte_kernels::{KernelError, ops, quantized_words};
+
+use super::{Exec, Linear};
+use crate::{RuntimeError, exec::Chunks, memory::Buffer};
+
+/// Tokens that lie interleaved in 8-bit activations.
+pub(crate) const TILE: usize = 4;
+
+/// Inputs of up to a batch of tokens.
+pub(crate) struct Inputs {
+    /// (batch, width).
+    pub(crate) f32: Buffer<f32>,
+    /// The same rounded, tiles of [`TILE`] tokens; empty if `width` is not whole groups.
+    pub(crate) q8: Buffer<u32>,
+    width: usize,
+}
+
+/// Inputs of some tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    /// (tokens, width).
+    pub(crate) f32: &'a [f32],
+    /// The same rounded, if a matrix wanted that.
+    pub(crate) q8: &'a [u32],
+}
+
+impl Inputs {
+    pub(crate) fn new(what: &'static str, batch: usize, width: usize) -> Result<Self, RuntimeError> {
+        let words = quantized_words(batch, width).unwrap_or(0);
+        Ok(Self { f32: Buffer::zeros(what, [batch, width])?, q8: Buffer::zeros(what, [words, 1])?, width })
+    }
+
+    /// Those of the first `tokens` tokens.
+    pub(crate) fn of(&self, tokens: usize) -> Input<'_> {
+        let words = self.words(tokens);
+        Input { f32: &self.f32[..tokens * self.width], q8: &self.q8[..words] }
+    }
+
+    /// The words of the first `tokens` tokens, to be written.
+    pub(crate) fn words_mut(&mut self, tokens: usize) -> &mut [u32] {
+        let words = self.words(tokens);
+        &mut self.q8[..words]
+    }
+
+    /// Words of `tokens` tokens; none if there are no words at all.
+    fn words(&self, tokens: usize) -> usize {
+        if self.q8.is_empty() { 0 } else { quantized_words(tokens, self.width).unwrap_or(0) }
+    }
+
+    /// Fills in the first `tokens` tokens by `fill(token, row)`, and rounds them if one of `readers` wants that.
+    pub(crate) fn fill(
+        &mut self,
+        exec: Exec<'_>,
+        tokens: usize,
+        readers: &[&Linear],
+        fill: impl Fn(usize, &mut [f32]) -> Result<(), KernelError> + Sync,
+    ) -> Result<(), RuntimeError> {
+        let (width, words, tile) = (self.width, self.words(tokens), self.words(TILE));
+        let rounds = words > 0 && readers.iter().any(|reader| reader.wants_q8());
+        let values = Chunks::new(&mut self.f32[..tokens * width], TILE * width);
+        let rounded = Chunks::new(&mut self.q8[..words], tile);
+        exec.team.run(tokens.div_ceil(TILE), TILE * width, (values, rounded), |tiles, (values, rounded)| {
+            for (token, values) in (tiles.start * TILE..).zip(values.chunks_exact_mut(width)) {
+                fill(token, values)?;
+            }
+            if rounds { ops::quantize(exec.kernels, values, width, rounded) } else { Ok(()) }
+        })
+    }
+
+    /// Rounds the first `tokens` tokens as they are, if one of `readers` wants that.
+    pub(crate) fn round(&mut self, exec: Exec<'_>, tokens: usize, readers: &[&Linear]) -> Result<(), RuntimeError> {
+        if readers.iter().any(|reader| reader.wants_q8()) {
+            self.fill(exec, tokens, readers, |_, _| Ok(()))?;
+        }
+        Ok(())
+    }
+}
