@@ -10,15 +10,22 @@ use std::{
 };
 
 /// Source files outside these hold no `unsafe`.
-const UNSAFE_FILES: &[&str] = &["formats/src/map.rs", "kernels/src/tile.rs", "runtime/src/exec/pool.rs", "runtime/src/exec/split.rs"];
+const UNSAFE_FILES: &[&str] = &[
+    "formats/src/map.rs",
+    "kernels/src/tile.rs",
+    "runtime/src/exec/team/board.rs",
+    "runtime/src/exec/team/mod.rs",
+    "runtime/src/exec/split.rs",
+];
 /// Crates that applications link.
 const LIBRARIES: &[&str] = &["formats", "kernels", "runtime"];
 /// Most lines of a file, its tests not counted.
 const MAX_LINES: usize = 400;
 /// Most lines of a file whose header gives a reason (a line with `over 400 lines`).
 const MAX_LINES_WITH_REASON: usize = 600;
-/// Most crates that a build of the library links, itself included.
-const MAX_LIBRARY_CRATES: usize = 35;
+/// Most crates that a build of the library links, itself included. The limit was 35; the thread team is to be a rayon pool,
+/// whose core is four crates.
+const MAX_LIBRARY_CRATES: usize = 36;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")

@@ -242,3 +242,76 @@ unsafe impl<A: Split, B: Split, C: Split> Split for (A, B, C) {
         (first, second, unsafe { self.2.part(units) })
     }
 }
+
+/// Nothing to write.
+// SAFETY: there are no parts.
+unsafe impl Split for () {
+    type Part = ();
+
+    unsafe fn part(&self, _: Range<usize>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ranges that cut `0..units` and go past its end.
+    fn cuts(units: usize) -> impl Iterator<Item = Range<usize>> {
+        (0..=units).step_by(2).map(|start| start..start + 2).chain([units + 2..units + 9])
+    }
+
+    #[test]
+    fn parts_cover_the_buffer_once() {
+        for (tokens, rows, unit) in [(0, 0, 1), (0, 5, 2), (1, 1, 3), (2, 33, 16), (3, 16, 16), (4, 7, 1)] {
+            let len = tokens * rows;
+            let (mut a, mut b) = (vec![0.0; len], vec![0_u8; len]);
+            let split = (Rows::new(&mut a, rows, unit), Chunks::new(&mut b, unit), ());
+            for range in cuts(len.max(split.0.units())) {
+                // SAFETY: the ranges are disjoint, and the split is used here only.
+                let (mut tile, run, ()) = unsafe { split.part(range) };
+                for token in 0..tile.tokens() {
+                    tile.row_mut(token).iter_mut().for_each(|v| *v += 1.0);
+                }
+                run.iter_mut().for_each(|v| *v += 1);
+            }
+            assert!(a.iter().all(|&v| v == 1.0) && b.iter().all(|&v| v == 1), "{tokens} {rows} {unit}");
+        }
+    }
+
+    #[test]
+    fn blocks_cover_the_matrix_once() {
+        for (tokens, columns, block) in
+            [(1, 4, [1, 4]), (5, 12, [2, 3]), (16, 8, [16, 1]), (3, 6, [4, 2]), (0, 6, [1, 2])]
+        {
+            let mut out = vec![0.0; tokens * columns];
+            let split = Grid::new(&mut out, columns, block);
+            for unit in 0..split.units() {
+                // SAFETY: one call a unit, and the split is used here only.
+                let mut tile = unsafe { split.part(unit..unit + 1) };
+                assert!((1..=block[0]).contains(&tile.tokens()) && tile.rows() == block[1]);
+                for token in 0..tile.tokens() {
+                    tile.row_mut(token).iter_mut().for_each(|v| *v += 1.0);
+                }
+            }
+            assert!(out.iter().all(|&v| v == 1.0), "{tokens} {columns} {block:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_shifts_units() {
+        let mut out = [0_u32; 10];
+        let split = (Window::new(0..2, ()), Window::new(2..7, Chunks::new(&mut out, 2)));
+        for range in [0..1, 1..4, 4..5, 5..9] {
+            // SAFETY: the ranges are disjoint, and the split is used here only.
+            let (before, part) = unsafe { split.part(range.clone()) };
+            assert_eq!(before.map(|(units, ())| units), (range.start < 2).then(|| range.start..range.end.min(2)));
+            let Some((units, part)) = part else {
+                assert_eq!(range, 0..1);
+                continue;
+            };
+            assert_eq!(units, range.start.max(2) - 2..range.end.min(7) - 2);
+            part.fill(u32::try_from(range.start).expect("small"));
+        }
+        assert_eq!(out, [1, 1, 1, 1, 4, 4, 5, 5, 5, 5]);
+    }
+}

@@ -1,0 +1,338 @@
+//! The board: where a step is posted, who takes units of it, and how its end is noticed.
+//!
+//! One step at a time is on the board. It is a number of units; whoever is free takes some of them, runs them and
+//! crosses them off. Two counters carry all of it:
+//!
+//! - `left`: units nobody has taken. Taking is a compare-and-swap on it, so units are never taken twice, and a helper
+//!   that comes late finds 0 and touches nothing.
+//! - `undone`: units not crossed off yet. At 0 the step is over. The caller waits for this, not for threads: a helper
+//!   that lost its core before it took anything costs nothing.
+//!
+//! The job lies on the caller's stack. Only who has taken units may look at it, and only until it crosses them off;
+//! as the caller stays until all are crossed off, the job outlives every look.
+//!
+//! Helpers come in **shifts**: a shift is one broadcast to the threads of a pool. Within a shift a helper spins for the
+//! next step, then yields, then sleeps where the caller can wake it without allocating; left alone for
+//! [`SHIFT`] it goes back to the pool. A new shift is called when helpers are missing, but not before all have come
+//! to the one before: a helper owes the pool one visit at most, however long it is kept from running.
+//!
+//! Nothing here waits for a thread to arrive. The caller, alone, finishes every step.
+
+use std::{
+    mem::forget,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{PoisonError, TryLockError, atomic::Ordering},
+    time::Duration,
+};
+
+use halfbyte_kernels::KernelError;
+
+use super::sync::{
+    AtomicBool, AtomicPtr, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, fence, sleep, spin_until, yield_until,
+};
+use crate::RuntimeError;
+
+/// What a part of a step gives back.
+pub(crate) type Done = Result<(), KernelError>;
+
+/// How long a helper spins for the next step: longer than the serial work between two steps of a pass.
+const LINGER: Duration = Duration::from_micros(50);
+/// How long a helper sleeps before it goes back to the pool.
+const SHIFT: Duration = Duration::from_secs(1);
+/// Bounds of the time that a caller spins for units taken by others: the most is what the last units of a step take
+/// on a helper that is running, the least lets a team that was disturbed find out that it no longer is.
+const PATIENCE: Range<Duration> = Duration::from_micros(1)..Duration::from_micros(20);
+
+/// A value on cache lines of its own: two of 64 bytes, as processors fetch them in pairs, or one of 128.
+#[repr(align(128))]
+#[derive(Default)]
+struct Padded<T>(T);
+
+/// One step, on the caller's stack while it runs.
+pub(super) struct Job<'a> {
+    units: usize,
+    /// Fewest and most units of a chunk, as far as there are that many.
+    chunk: (usize, usize),
+    body: &'a (dyn Fn(Range<usize>) -> Done + Sync),
+    /// Set by the first failure: what is left need not be computed, only counted.
+    failed: std::sync::atomic::AtomicBool,
+    failure: std::sync::Mutex<Option<RuntimeError>>,
+}
+
+impl<'a> Job<'a> {
+    /// `body` runs once for each of `units`, in chunks of `min` to `max` of them.
+    pub(super) fn new(
+        units: usize,
+        (min, max): (usize, usize),
+        body: &'a (dyn Fn(Range<usize>) -> Done + Sync),
+    ) -> Self {
+        let min = min.max(1);
+        Self { units, chunk: (min, max.max(min)), body, failed: false.into(), failure: None.into() }
+    }
+
+    /// Runs `units`; a failure is kept. Does not unwind.
+    pub(super) fn run(&self, units: Range<usize>) {
+        if self.failed.load(Ordering::Relaxed) {
+            return;
+        }
+        let failure = match catch_unwind(AssertUnwindSafe(|| (self.body)(units))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.into(),
+            Err(payload) => {
+                // Its destructor may panic in turn; nobody would catch that.
+                forget(payload);
+                RuntimeError::WorkerPanicked
+            }
+        };
+        self.failed.store(true, Ordering::Relaxed);
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+    }
+
+    /// Runs all units on this thread.
+    pub(super) fn run_alone(&self) {
+        self.run(0..self.units);
+    }
+
+    /// The first failure, if there was one.
+    pub(super) fn finish(self) -> Result<(), RuntimeError> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// The step that helpers may take part in. On one line, because who looks at one needs all.
+#[derive(Default)]
+struct Post {
+    left: AtomicUsize,
+    job: AtomicPtr<Job<'static>>,
+    min: Hint,
+    max: Hint,
+}
+
+/// Where the helpers are, under one lock; looked at when somebody sleeps or is missing, not for each step.
+#[derive(Default)]
+struct Crew {
+    /// Helpers of this shift that sleep.
+    asleep: usize,
+    /// Counts the times they were woken, so that a sleeper knows that it was.
+    woken: usize,
+    /// Helpers that went back to the pool, or never left it.
+    gone: usize,
+    /// Helpers that were called to this shift and have not come yet.
+    due: usize,
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub(super) struct Board {
+    post: Padded<Post>,
+    undone: Padded<AtomicUsize>,
+    /// Helpers that would come if they were called: what the caller looks at before each step.
+    callable: Padded<AtomicUsize>,
+    /// Number of the shift; helpers of another one leave.
+    shift: AtomicUsize,
+    /// Held by the caller of the step on the board.
+    turn: Mutex<()>,
+    /// For how long that caller spins at the end of a step, in ns.
+    patience: Hint,
+    /// Whether that caller sleeps, or is about to.
+    waiting: AtomicBool,
+    crew: Mutex<Crew>,
+    /// Wakes helpers.
+    work: Condvar,
+    /// Wakes the caller.
+    over: Condvar,
+    helpers: usize,
+}
+
+impl Board {
+    /// A board for a caller and `helpers`, all of which are still in their pool.
+    pub(super) fn new(helpers: usize) -> Self {
+        let board = Self { helpers, ..Self::default() };
+        board.patience.store(nanos(PATIENCE.end), Ordering::Relaxed);
+        let mut crew = board.lock();
+        crew.gone = helpers;
+        board.count(&crew);
+        drop(crew);
+        board
+    }
+
+    /// Helpers there are, wherever they may be.
+    pub(super) fn helpers(&self) -> usize {
+        self.helpers
+    }
+
+    /// Runs all units of `job` on this thread and whatever helpers come; false, and nothing done, if another caller's
+    /// step is on the board. `call` brings the pool's threads to [`help`](Self::help) with the shift it is given.
+    pub(super) fn run(&self, job: &Job<'_>, call: impl FnOnce(usize)) -> bool {
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        // Before the step is posted: from there to its end nothing may unwind, and `call` is not ours. A helper that
+        // falls asleep in between misses this step and is called for the next.
+        if self.callable.0.load(Ordering::Relaxed) > 0 {
+            self.call().map(call);
+        }
+        let Post { left, job: place, min, max } = &self.post.0;
+        self.undone.0.store(job.units, Ordering::Relaxed);
+        place.store((&raw const *job).cast_mut().cast(), Ordering::Relaxed);
+        min.store(job.chunk.0, Ordering::Relaxed);
+        max.store(job.chunk.1, Ordering::Relaxed);
+        // Release: who takes units sees the four stores above, and whatever the caller wrote before.
+        left.store(job.units, Ordering::Release);
+        self.work();
+        self.wait();
+        true
+    }
+
+    /// What a thread of the pool does in `shift`.
+    pub(super) fn help(&self, shift: usize) {
+        let mut crew = self.lock();
+        crew.due -= 1;
+        self.count(&crew);
+        drop(crew);
+        let open = || self.shift.load(Ordering::Relaxed) == shift;
+        let posted = || self.post.0.left.load(Ordering::Relaxed) > 0;
+        while open() {
+            self.work();
+            let called = || posted() || !open();
+            if !spin_until(LINGER, called) && !yield_until(called) && !self.nap(shift) {
+                return;
+            }
+        }
+    }
+
+    /// Sends all helpers away for good.
+    pub(super) fn close(&self) {
+        let mut crew = self.lock();
+        self.wake(&mut crew);
+        self.shift.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes units and runs them until none are left.
+    fn work(&self) {
+        while let Some((left, taken)) = self.take() {
+            // SAFETY: `taken > 0` units of the posted step are this thread's, so `undone > 0` and the caller is still
+            // in `run`, to which it lent the job: the pointer is valid until they are crossed off below. It is the
+            // pointer of that step: the swap that took the units acquired what `run` stored before it posted, and no
+            // other step is posted before this one is over. A job is only ever shared, and is `Sync`.
+            let job = unsafe { &*self.post.0.job.load(Ordering::Relaxed) };
+            let start = job.units - left;
+            job.run(start..start + taken);
+            // Release: the caller sees what the units wrote. From here on the job may be gone.
+            if self.undone.0.fetch_sub(taken, Ordering::AcqRel) == taken {
+                // Either this fence or the one in `wait` comes first: the caller sees 0, or this thread sees it wait.
+                fence(Ordering::SeqCst);
+                if self.waiting.load(Ordering::Relaxed) {
+                    // With the lock the caller is asleep, not between its last look and its sleep.
+                    let _crew = self.lock();
+                    self.over.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Takes units of the posted step: how many were left, and how many of them this thread now has.
+    fn take(&self) -> Option<(usize, usize)> {
+        let Post { left: post, min, max, .. } = &self.post.0;
+        let mut left = post.load(Ordering::Relaxed);
+        while left > 0 {
+            // Half an even share: chunks shrink as the end comes near, so that threads finish together. The bounds may
+            // be those of a step that has just ended; this makes a chunk of another size, nothing worse.
+            let (min, max) = (min.load(Ordering::Relaxed), max.load(Ordering::Relaxed));
+            let taken = (left / (2 * (self.helpers + 1))).max(min).min(max).clamp(1, left);
+            match post.compare_exchange_weak(left, left - taken, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some((left, taken)),
+                Err(now) => left = now,
+            }
+        }
+        None
+    }
+
+    /// Waits until all units are crossed off.
+    fn wait(&self) {
+        let over = || self.undone.0.load(Ordering::Acquire) == 0;
+        let patience = self.patience.load(Ordering::Relaxed);
+        if spin_until(Duration::from_nanos(patience as u64), over) {
+            if patience < nanos(PATIENCE.end) {
+                self.patience.store((patience * 2).min(nanos(PATIENCE.end)), Ordering::Relaxed);
+            }
+            return;
+        }
+        // A helper has units and has most likely lost its core. While this thread spins, that core stays lost.
+        self.patience.store((patience / 4).max(nanos(PATIENCE.start)), Ordering::Relaxed);
+        if yield_until(over) {
+            return;
+        }
+        let mut crew = self.lock();
+        self.waiting.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        while !over() {
+            crew = self.over.wait(crew).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// Sleeps until woken; false if it is time to go back to the pool.
+    fn nap(&self, shift: usize) -> bool {
+        let mut crew = self.lock();
+        if self.shift.load(Ordering::Relaxed) != shift {
+            // It was closed after the last look, and whoever closed it has already rung.
+            return true;
+        }
+        crew.asleep += 1;
+        self.count(&crew);
+        let woken = crew.woken;
+        loop {
+            let late;
+            (crew, late) = sleep(&self.work, crew, SHIFT);
+            if crew.woken != woken {
+                return true;
+            }
+            if late {
+                crew.asleep -= 1;
+                crew.gone += 1;
+                self.count(&crew);
+                return false;
+            }
+        }
+    }
+
+    /// Wakes who sleeps; a shift's number if one must be called.
+    fn call(&self) -> Option<usize> {
+        let mut crew = self.lock();
+        self.wake(&mut crew);
+        let new = crew.gone > 0 && crew.due == 0;
+        if new {
+            // Those still here leave on seeing the new number, and come again like the others.
+            (crew.due, crew.gone) = (self.helpers, 0);
+            self.shift.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count(&crew);
+        new.then(|| self.shift.load(Ordering::Relaxed))
+    }
+
+    fn wake(&self, crew: &mut Crew) {
+        crew.asleep = 0;
+        crew.woken = crew.woken.wrapping_add(1);
+        self.work.notify_all();
+    }
+
+    /// To be called after each change of `crew`.
+    fn count(&self, crew: &Crew) {
+        let gone = if crew.due == 0 { crew.gone } else { 0 };
+        self.callable.0.store(crew.asleep + gone, Ordering::Relaxed);
+    }
+
+    /// No code that can panic runs under this lock, so a poisoned crew is still consistent.
+    fn lock(&self) -> MutexGuard<'_, Crew> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As atomics hold it.
+fn nanos(time: Duration) -> usize {
+    usize::try_from(time.as_nanos()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,144 @@
+//! A team of threads that splits one step at a time.
+//!
+//! The caller runs straight-line code, alone with its `&mut`; for each parallel step it calls [`Team::run`], takes part
+//! in it and returns when it is over. Its helpers are the threads of a private rayon pool. Between the steps of a pass
+//! they spin, so that a step costs no system call; they may come late, or never: the caller can finish every step
+//! alone. How that works is told in `board.rs`, how outputs are cut in `../split.rs`.
+//!
+//! A caller that finds the team busy with another session's step does its own step alone. Steps allocate nothing; a
+//! call to the pool does, once a second at most.
+
+#![expect(
+    unsafe_code,
+    reason = "borrowed data on persistent threads, disjoint parts of one buffer; each has its proof"
+)]
+
+mod board;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use std::{io, ops::Range, sync::Arc, thread::JoinHandle};
+
+use board::{Board, Done, Job};
+use rayon_core::{ThreadPool, ThreadPoolBuilder};
+
+use super::split::Split;
+use crate::RuntimeError;
+
+/// Cost of the least chunk: a microsecond or more, while taking one costs a tenth of that.
+const MIN_CHUNK: usize = 1 << 16;
+/// Cost of the largest chunk: 5 ms on a core that does a thousand million operations a second.
+const MAX_CHUNK: usize = 1 << 22;
+
+/// Fewest and most units of a chunk, if a unit costs `cost`.
+fn chunk(cost: usize) -> (usize, usize) {
+    let cost = cost.max(1);
+    (MIN_CHUNK.div_ceil(cost), (MAX_CHUNK / cost).max(1))
+}
+
+/// Threads that run steps together; shared by all sessions of a model.
+pub(crate) struct Team {
+    board: Arc<Board>,
+    /// None if the caller is the whole team.
+    pool: Option<ThreadPool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Team {
+    /// A team of `threads`, the caller of a step included.
+    pub(crate) fn new(threads: usize) -> Result<Self, RuntimeError> {
+        let helpers = threads.saturating_sub(1);
+        let mut team = Self { board: Arc::new(Board::new(helpers)), pool: None, threads: Vec::new() };
+        if helpers > 0 {
+            let spawn = |thread: rayon_core::ThreadBuilder| {
+                let name = format!("halfbyte-{}", thread.index() + 1);
+                team.threads.push(std::thread::Builder::new().name(name).spawn(|| thread.run())?);
+                Ok(())
+            };
+            let pool = ThreadPoolBuilder::new().num_threads(helpers).spawn_handler(spawn).build();
+            team.pool = Some(pool.map_err(|error| RuntimeError::Thread(io::Error::other(error)))?);
+        }
+        Ok(team)
+    }
+
+    /// Threads that take part in a step, the caller included.
+    pub(crate) fn threads(&self) -> usize {
+        self.board.helpers() + 1
+    }
+
+    /// Runs a step: `body` gets each of `0..units` once, in ranges, from several threads at a time, and with each range
+    /// its part of the output. On return all are done.
+    ///
+    /// `cost` of a unit: multiplications, each with its addition; an element of a norm counts as about 8, one with an
+    /// exponential as 32. It decides how many units a chunk has, and whether the step is worth sharing.
+    ///
+    /// # Errors
+    /// The first error of a `body`, or [`RuntimeError::WorkerPanicked`]; then some units may not have run.
+    pub(crate) fn run<S: Split>(
+        &self,
+        units: usize,
+        cost: usize,
+        split: S,
+        body: impl Fn(Range<usize>, S::Part) -> Done + Sync,
+    ) -> Result<(), RuntimeError> {
+        self.spread(units, cost, &|range| {
+            // SAFETY: `spread` gives each unit to one call, and `split` serves this step only.
+            let part = unsafe { split.part(range.clone()) };
+            body(range, part)
+        })
+    }
+
+    /// As [`Team::run`], with a call and a part for each unit.
+    ///
+    /// # Errors
+    /// As [`Team::run`].
+    pub(crate) fn each<S: Split>(
+        &self,
+        units: usize,
+        cost: usize,
+        split: S,
+        body: impl Fn(usize, S::Part) -> Done + Sync,
+    ) -> Result<(), RuntimeError> {
+        self.spread(units, cost, &|mut range| {
+            range.try_for_each(|unit| {
+                // SAFETY: as in `run`.
+                let part = unsafe { split.part(unit..unit + 1) };
+                body(unit, part)
+            })
+        })
+    }
+
+    /// Calls `body` with ranges that cover `0..units` once.
+    fn spread(
+        &self,
+        units: usize,
+        cost: usize,
+        body: &(dyn Fn(Range<usize>) -> Done + Sync),
+    ) -> Result<(), RuntimeError> {
+        let chunk = chunk(cost);
+        let job = Job::new(units, chunk, body);
+        let helped = units > chunk.0
+            && self.pool.as_ref().is_some_and(|pool| {
+                self.board.run(&job, |shift| {
+                    let board = Arc::clone(&self.board);
+                    pool.spawn_broadcast(move |_| board.help(shift));
+                })
+            });
+        if !helped && units > 0 {
+            job.run_alone();
+        }
+        job.finish()
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.board.close();
+        self.pool = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has nothing left to tell.
+            let _ = thread.join();
+        }
+    }
+}

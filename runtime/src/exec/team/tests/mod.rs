@@ -1,0 +1,311 @@
+//! Every unit once and by whom; helpers that are late, slow, asleep, blocked or gone; panics and errors.
+
+mod model;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{board::Board, *};
+use crate::exec::split::{Chunks, Grid, Rows};
+
+/// Large enough that a chunk is one unit.
+const DEAR: usize = MAX_CHUNK;
+/// No test waits longer than this for something that comes at once on a machine with time for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn is_helper() -> bool {
+    thread::current().name().is_some_and(|name| name.starts_with("halfbyte-"))
+}
+
+/// Runs steps until a helper took part in one.
+fn wait_for_help(team: &Team) {
+    let start = Instant::now();
+    let helped = AtomicBool::new(false);
+    while !helped.load(Ordering::Relaxed) {
+        assert!(start.elapsed() < PATIENCE, "no helper came");
+        team.run(64, DEAR, (), |_, ()| {
+            helped.fetch_or(is_helper(), Ordering::Relaxed);
+            thread::yield_now();
+            Ok(())
+        })
+        .expect("no failure");
+    }
+}
+
+#[test]
+fn chunks_follow_the_cost() {
+    assert_eq!(chunk(0), chunk(1));
+    assert_eq!(chunk(1), (MIN_CHUNK, MAX_CHUNK));
+    assert_eq!(chunk(MIN_CHUNK), (1, MAX_CHUNK / MIN_CHUNK));
+    assert_eq!(chunk(3 * MIN_CHUNK / 2), (1, 2 * MAX_CHUNK / MIN_CHUNK / 3));
+    assert_eq!(chunk(usize::MAX), (1, 1));
+}
+
+#[test]
+fn each_unit_runs_once_for_any_team_and_size() {
+    for threads in [1, 2, 3, 7] {
+        let team = Team::new(threads).expect("threads");
+        for cost in [1, MIN_CHUNK / 5, MIN_CHUNK, DEAR] {
+            for units in [0, 1, 2, 3, 15, 16, 17, 100, 1000] {
+                let counts: Vec<_> = (0..units).map(|_| AtomicUsize::new(0)).collect();
+                team.run(units, cost, (), |range, ()| {
+                    let (min, max) = chunk(cost);
+                    let whole = range.len() == units;
+                    let last = range.end == units;
+                    assert!(whole || (range.len() >= min || last) && range.len() <= max, "{range:?} of {units}");
+                    range.for_each(|unit| _ = counts[unit].fetch_add(1, Ordering::Relaxed));
+                    Ok(())
+                })
+                .expect("no failure");
+                assert!(counts.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{threads} {cost} {units}");
+            }
+        }
+    }
+}
+
+#[test]
+fn outputs_are_written_once_for_any_team_and_shape() {
+    for threads in [1, 2, 5] {
+        let team = Team::new(threads).expect("threads");
+        for (tokens, rows) in [(1, 1), (1, 15), (3, 16), (2, 17), (1, 1000), (7, 333)] {
+            let mut out = vec![0.0; tokens * rows];
+            let (mut other, mut third) = (vec![0_u32; tokens * rows], vec![0.0; tokens * 4 * rows]);
+            let units = rows.div_ceil(4).max((tokens * rows).div_ceil(7));
+            let split = (Rows::new(&mut out, rows, 4), Chunks::new(&mut other, 7));
+            team.run(units, DEAR, split, |range, (mut tile, run)| {
+                for token in 0..tile.tokens() {
+                    for (slot, row) in tile.row_mut(token).iter_mut().zip(range.start * 4..) {
+                        *slot += (token * rows + row) as f32;
+                    }
+                }
+                run.iter_mut().zip(range.start * 7..).for_each(|(slot, i)| *slot += u32::try_from(i).expect("small"));
+                Ok(())
+            })
+            .expect("no failure");
+            let grid = Grid::new(&mut third, 4 * rows, [2, rows]);
+            team.each(grid.units(), DEAR, grid, |unit, mut tile| {
+                for token in 0..tile.tokens() {
+                    for (slot, row) in tile.row_mut(token).iter_mut().zip(unit % 4 * rows..) {
+                        *slot += ((unit / 4 * 2 + token) * 4 * rows + row) as f32;
+                    }
+                }
+                Ok(())
+            })
+            .expect("no failure");
+            assert!(out.iter().enumerate().all(|(i, &v)| v == i as f32), "{threads} {tokens} {rows}");
+            assert!(other.iter().enumerate().all(|(i, &v)| v as usize == i), "{threads} {tokens} {rows}");
+            assert!(third.iter().enumerate().all(|(i, &v)| v == i as f32), "{threads} {tokens} {rows}");
+        }
+    }
+}
+
+/// Steps so short that helpers are always somewhere between two of them.
+#[test]
+fn short_steps_in_a_row() {
+    let team = Team::new(3).expect("threads");
+    for round in 0..20_000_usize {
+        let mut out = [0.0_f32; 6];
+        let units = 2 + round % 5;
+        team.run(units, DEAR, Chunks::new(&mut out[..units], 1), |range, run| {
+            run.iter_mut().zip(range).for_each(|(slot, unit)| *slot += (round + unit) as f32);
+            Ok(())
+        })
+        .expect("no failure");
+        assert!(out[..units].iter().enumerate().all(|(unit, &v)| v == (round + unit) as f32));
+    }
+}
+
+#[test]
+fn sessions_on_one_team_do_not_wait_for_each_other() {
+    let team = Team::new(2).expect("threads");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..500_usize {
+                    let mut out = vec![0.0; 100 + round % 7];
+                    team.run(out.len().div_ceil(8), DEAR, Chunks::new(&mut out, 8), |range, run| {
+                        run.iter_mut().zip(range.start * 8..).for_each(|(v, i)| *v += i as f32);
+                        Ok(())
+                    })
+                    .expect("no failure");
+                    assert!(out.iter().enumerate().all(|(i, &v)| v == i as f32));
+                }
+            });
+        }
+    });
+}
+
+/// A step inside a step, as a caller of a busy team, is run by whoever asks for it.
+#[test]
+fn a_step_inside_a_step() {
+    let team = Team::new(2).expect("threads");
+    let runs = AtomicUsize::new(0);
+    team.run(4, DEAR, (), |outer, ()| {
+        for _ in outer {
+            let inside = team.run(5, DEAR, (), |inner, ()| {
+                runs.fetch_add(inner.len(), Ordering::Relaxed);
+                Ok(())
+            });
+            assert!(inside.is_ok());
+        }
+        Ok(())
+    })
+    .expect("no failure");
+    assert_eq!(runs.into_inner(), 20);
+}
+
+/// Each helper holds on to its first chunk until all units that no helper has are done: if the caller waited for
+/// anything but those chunks, this would not end.
+#[test]
+fn the_caller_waits_for_nothing_but_chunks_that_helpers_have() {
+    const UNITS: usize = 400;
+    let team = Team::new(3).expect("threads");
+    let mut rounds = 0;
+    let start = Instant::now();
+    // Until helpers took part in some rounds: they need not come to every one.
+    while rounds < 20 {
+        assert!(start.elapsed() < PATIENCE, "helped only {rounds} times");
+        let (done, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let holders = Mutex::new(HashSet::new());
+        team.run(UNITS, DEAR, (), |range, ()| {
+            if is_helper() && holders.lock().expect("sound").insert(thread::current().id()) {
+                held.fetch_add(range.len(), Ordering::SeqCst);
+                while done.load(Ordering::SeqCst) + held.load(Ordering::SeqCst) < UNITS {
+                    thread::yield_now();
+                }
+            } else {
+                thread::yield_now();
+                done.fetch_add(range.len(), Ordering::SeqCst);
+            }
+            Ok(())
+        })
+        .expect("no failure");
+        assert_eq!(done.into_inner() + held.into_inner(), UNITS);
+        rounds += usize::from(!holders.into_inner().expect("sound").is_empty());
+    }
+}
+
+#[test]
+fn a_team_whose_pool_is_blocked_works_and_gets_its_helpers_back() {
+    let team = Team::new(3).expect("threads");
+    wait_for_help(&team);
+    let (release, blocked) = mpsc::channel::<()>();
+    let blocked = Mutex::new(blocked);
+    let blocking = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&blocking);
+    let pool = team.pool.as_ref().expect("a pool");
+    pool.spawn_broadcast(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        // Ends when `release` is dropped.
+        _ = blocked.lock().expect("sound").recv();
+    });
+    // The helpers go back to the pool after a second without a step, and are caught there.
+    let start = Instant::now();
+    while blocking.load(Ordering::Relaxed) < 2 {
+        assert!(start.elapsed() < PATIENCE, "helpers did not go back to their pool");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let helped = AtomicUsize::new(0);
+    for _ in 0..1000 {
+        team.run(10, DEAR, (), |range, ()| {
+            helped.fetch_add(if is_helper() { range.len() } else { 0 }, Ordering::Relaxed);
+            Ok(())
+        })
+        .expect("no failure");
+    }
+    assert_eq!(helped.into_inner(), 0);
+    drop(release);
+    wait_for_help(&team);
+}
+
+/// However many steps there are, helpers that are kept from running are called once.
+#[test]
+fn missing_helpers_are_called_once() {
+    let board = Board::new(2);
+    let body = |_: Range<usize>| Ok(());
+    let mut calls = Vec::new();
+    for _ in 0..1000 {
+        let job = Job::new(10, (1, 1), &body);
+        assert!(board.run(&job, |shift| calls.push(shift)));
+        job.finish().expect("no failure");
+    }
+    assert_eq!(calls, [1]);
+    // Had they come after the board was closed, they would find it so.
+    board.close();
+    board.help(1);
+    board.help(1);
+}
+
+#[test]
+fn helpers_need_not_be_of_a_pool() {
+    let board = Board::new(2);
+    let runs = AtomicUsize::new(0);
+    let body = |units: Range<usize>| {
+        runs.fetch_add(units.len(), Ordering::Relaxed);
+        Ok(())
+    };
+    thread::scope(|scope| {
+        for _ in 0..100 {
+            let job = Job::new(10, (1, 1), &body);
+            assert!(board.run(&job, |shift| {
+                for _ in 0..2 {
+                    let board = &board;
+                    scope.spawn(move || board.help(shift));
+                }
+            }));
+            job.finish().expect("no failure");
+        }
+        board.close();
+    });
+    assert_eq!(runs.into_inner(), 1000);
+}
+
+#[test]
+fn a_panic_in_a_unit_is_an_error_and_the_team_lives_on() {
+    for threads in [1, 2] {
+        let team = Team::new(threads).expect("threads");
+        let mut out = vec![0.0; 64];
+        let failed = team.run(64, DEAR, Chunks::new(&mut out, 1), |units, _| {
+            if units.contains(&40) { panic!("on purpose") } else { Ok(()) }
+        });
+        assert!(matches!(failed, Err(RuntimeError::WorkerPanicked)));
+        team.run(64, DEAR, Chunks::new(&mut out, 1), |_, run| {
+            run.fill(1.0);
+            Ok(())
+        })
+        .expect("no failure");
+        assert!(out.iter().all(|&v| v == 1.0));
+    }
+}
+
+#[test]
+fn the_first_error_is_reported() {
+    for threads in [1, 2] {
+        let team = Team::new(threads).expect("threads");
+        let failed = team.run(64, DEAR, (), |units, ()| {
+            if units.contains(&40) {
+                return Err(halfbyte_kernels::KernelError::ShapeMismatch { what: "unit", expected: 0, found: 40 });
+            }
+            // Were it not for the error, this would follow.
+            if units.start > 50 && threads == 1 { panic!("on purpose") } else { Ok(()) }
+        });
+        let Err(RuntimeError::Kernel(error)) = failed else { panic!("{failed:?}") };
+        assert!(error.to_string().contains("unit"), "{error}");
+    }
+}
+
+#[test]
+fn more_threads_than_the_system_gives_is_an_error_or_a_team() {
+    // Not reached in practice: `Model` allows 256. What matters is that dropping a large team ends.
+    let team = Team::new(64).expect("threads");
+    assert_eq!(team.threads(), 64);
+    wait_for_help(&team);
+}
