@@ -38,7 +38,12 @@ pub trait GroupFormat: BlockFormat {
 
 /// 16 bytes of two codes each: elements 0..16 in the low halves, 16..32 in the high ones.
 fn nibbles(bytes: &[u8; 16]) -> [u8; GROUP] {
-    std::array::from_fn(|e| if e < 16 { bytes[e % 16] & 15 } else { bytes[e % 16] >> 4 })
+    let mut codes = [0; GROUP];
+    let (low, high) = codes.split_at_mut(16);
+    for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
+        (*low, *high) = (byte & 15, byte >> 4);
+    }
+    codes
 }
 
 impl GroupFormat for Q4_0 {
