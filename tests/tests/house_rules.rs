@@ -9,9 +9,13 @@ use std::{
     process::Command,
 };
 
-/// Source files outside these hold no `unsafe`.
+/// Source files outside these files and folders, and those of an instruction set, hold no `unsafe`.
 const UNSAFE_FILES: &[&str] = &[
     "formats/src/map.rs",
+    "kernels/src/ops/",
+    "kernels/src/panel/",
+    "kernels/src/quant_tile.rs",
+    "kernels/src/scalar/panel.rs",
     "kernels/src/tile.rs",
     "runtime/src/exec/team/board.rs",
     "runtime/src/exec/team/mod.rs",
@@ -168,7 +172,7 @@ fn unsafe_stays_in_few_files_and_each_block_has_a_proof() {
         let arch = source.name.contains("/x86/") || source.name.contains("/aarch64/");
         (code.contains("unsafe {") || code.contains("unsafe impl"))
             && !arch
-            && !UNSAFE_FILES.contains(&source.name.as_str())
+            && !UNSAFE_FILES.iter().any(|place| source.name.starts_with(place))
     });
     none("unsafe only where ARCHITECTURE.md allows it", &outside);
     let mut unproved = Vec::new();

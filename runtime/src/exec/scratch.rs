@@ -6,6 +6,7 @@ use super::rope::{FactorSet, Rotations};
 use crate::{
     RuntimeError,
     config::ModelConfig,
+    generate::PEAK_RUN,
     layers::{Inputs, Routes},
     memory::{Buffer, with_room},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Scratch {
     pub(crate) pairs: Inputs,
     /// (LOGIT_ROWS, vocab).
     pub(crate) logits: Buffer<f32>,
+    /// The largest of each run of logits in the first row.
+    pub(crate) peaks: Buffer<f32>,
 }
 
 impl Scratch {
@@ -70,6 +73,7 @@ impl Scratch {
             moe: MoeScratch::new(config, batch)?,
             pairs: Inputs::new(what, batch, pairs)?,
             logits: Buffer::zeros("logits", [LOGIT_ROWS.min(batch), vocab])?,
+            peaks: Buffer::zeros("logits", [vocab.div_ceil(PEAK_RUN), 1])?,
         })
     }
 

@@ -6,5 +6,5 @@ mod stop;
 pub use sampler::{DEFAULT_SEED, Sampling};
 pub use stop::{Finish, StopRules};
 
-pub(crate) use sampler::Sampler;
+pub(crate) use sampler::{Logits, PEAK_RUN, Sampler, peak};
 pub(crate) use stop::StopBuffer;

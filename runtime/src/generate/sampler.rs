@@ -6,8 +6,6 @@
 
 use std::cmp::Ordering;
 
-use halfbyte_kernels::ops;
-
 use crate::{RuntimeError, memory::with_room};
 
 /// Seed used when none is given, so that a first run can be repeated.
@@ -79,70 +77,122 @@ impl Sampling {
     }
 }
 
+/// Logits of one position, and where they are large.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logits<'a> {
+    /// (vocab).
+    pub(crate) values: &'a [f32],
+    /// The largest of each run of [`PEAK_RUN`] logits, by [`peak`].
+    pub(crate) peaks: &'a [f32],
+}
+
+/// Room for recent tokens is made for so many at once; a longer memory grows with the history.
+const MAX_RECENT: usize = 4096;
+
+/// Logits that one peak stands for.
+pub(crate) const PEAK_RUN: usize = 48;
+
+/// The largest of some logits; NaN if one of them is NaN or positive infinity.
+pub(crate) fn peak(logits: &[f32]) -> f32 {
+    let (mut peak, mut finite) = (f32::NEG_INFINITY, true);
+    for &logit in logits {
+        peak = if logit > peak { logit } else { peak };
+        finite &= logit < f32::INFINITY;
+    }
+    if finite { peak } else { f32::NAN }
+}
+
 /// A checked [`Sampling`] with the state and buffers it needs.
 pub(crate) struct Sampler {
     options: Sampling,
     random: SplitMix64,
     /// (token, logit), then (token, probability), of the tokens still in the race.
     candidates: Vec<(u32, f32)>,
-    /// Logits under penalty.
-    logits: Vec<f32>,
+    /// Tokens under penalty, each once, ascending.
+    penalised: Vec<u32>,
+    /// Peaks, to be put in order.
+    peaks: Vec<f32>,
 }
 
 impl Sampler {
     pub(crate) fn new(options: Sampling, vocab: usize) -> Result<Self, RuntimeError> {
         options.check()?;
-        let random = SplitMix64(options.seed);
-        Ok(Self { options, random, candidates: with_room("candidates", vocab)?, logits: with_room("logits", vocab)? })
+        Ok(Self {
+            random: SplitMix64(options.seed),
+            candidates: with_room("candidates", vocab)?,
+            penalised: with_room("recent tokens", options.repeat_last.min(MAX_RECENT))?,
+            peaks: with_room("candidates", vocab.div_ceil(PEAK_RUN))?,
+            options,
+        })
     }
 
     pub(crate) fn seed(&self) -> u64 {
         self.options.seed
     }
 
-    /// The next token for `logits: (vocab)` after `history`; `position` is only for the error.
+    /// The next token for `logits` after `history`; `position` is only for the error.
     ///
     /// # Errors
     /// [`RuntimeError::NonFiniteLogits`] if no token can be chosen honestly.
-    pub(crate) fn choose(&mut self, logits: &[f32], history: &[u32], position: usize) -> Result<u32, RuntimeError> {
-        if logits.is_empty() || logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+    pub(crate) fn choose(&mut self, logits: Logits<'_>, history: &[u32], position: usize) -> Result<u32, RuntimeError> {
+        if logits.values.is_empty() || logits.peaks.iter().any(|peak| peak.is_nan()) {
             return Err(RuntimeError::NonFiniteLogits { position });
         }
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        self.penalise(history);
-        let best = ops::argmax(&self.logits).filter(|&best| self.logits[best] > f32::NEG_INFINITY);
-        let best = best.ok_or(RuntimeError::NonFiniteLogits { position })?;
+        self.collect(logits, history);
+        let order = |a: &&(u32, f32), b: &&(u32, f32)| by_logit(b, a);
+        let best = self.candidates.iter().max_by(order).filter(|(_, logit)| *logit > f32::NEG_INFINITY);
+        let &(best, logit) = best.ok_or(RuntimeError::NonFiniteLogits { position })?;
         if self.options.temperature == 0.0 {
-            return Ok(id(best));
+            return Ok(best);
         }
-        self.narrow(self.logits[best]);
-        Ok(self.draw().unwrap_or(id(best)))
+        self.narrow(logit);
+        Ok(self.draw().unwrap_or(best))
     }
 
-    /// Each token of the recent history counts once, however often it occurred (Keskar et al. 2019, section 4.1).
-    fn penalise(&mut self, history: &[u32]) {
-        let penalty = self.options.repeat_penalty;
-        if penalty == 1.0 {
-            return;
+    /// Fills `candidates` with tokens and their logits under penalty, among them all that can be one of the best `top_k`
+    /// (of all, for 0): so many of the others, those under penalty, and as many again as those may have pushed out.
+    fn collect(&mut self, Logits { values, peaks }: Logits<'_>, history: &[u32]) {
+        let Sampling { temperature, top_k, repeat_penalty, repeat_last, .. } = self.options;
+        let recent = &history[history.len().saturating_sub(repeat_last)..];
+        self.penalised.clear();
+        if repeat_penalty != 1.0 {
+            self.penalised.extend(recent.iter().filter(|&&token| (token as usize) < values.len()));
+            self.penalised.sort_unstable();
+            self.penalised.dedup();
         }
-        let recent = &history[history.len().saturating_sub(self.options.repeat_last)..];
-        for (index, &token) in recent.iter().enumerate() {
-            let seen = recent[..index].contains(&token);
-            if let Some(logit) = self.logits.get_mut(token as usize).filter(|_| !seen) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        let wanted = if temperature == 0.0 { 1 } else { top_k }.saturating_add(self.penalised.len());
+        let all = temperature != 0.0 && top_k == 0 || wanted >= peaks.len();
+        // So many logits reach the peak that so many peaks reach.
+        let threshold = if all { f32::NEG_INFINITY } else { self.nth_peak(peaks, wanted) };
+        self.candidates.clear();
+        for (run, (values, _)) in
+            values.chunks(PEAK_RUN).zip(peaks).enumerate().filter(|(_, (_, peak))| **peak >= threshold)
+        {
+            let tokens = (run * PEAK_RUN..).zip(values).filter(|(_, logit)| **logit >= threshold);
+            self.candidates.extend(tokens.map(|(token, &logit)| (id(token), logit)));
+        }
+        // Each token of the recent history counts once, however often it occurred (Keskar et al. 2019, section 4.1).
+        for &token in &self.penalised {
+            let logit = values.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+            let under = if logit > 0.0 { logit / repeat_penalty } else { logit * repeat_penalty };
+            match self.candidates.binary_search_by_key(&token, |candidate| candidate.0) {
+                Ok(at) => self.candidates[at].1 = under,
+                Err(at) => self.candidates.insert(at, (token, under)),
             }
         }
     }
 
-    /// Fills `candidates` with the tokens that pass top-k, top-p and min-p, and their weights at the temperature.
+    /// The `n`-th largest peak, counted from 1; there are more.
+    fn nth_peak(&mut self, peaks: &[f32], n: usize) -> f32 {
+        self.peaks.clear();
+        self.peaks.extend_from_slice(peaks);
+        *self.peaks.select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a)).1
+    }
+
+    /// Leaves in `candidates` the tokens that pass top-k, top-p and min-p, with their weights at the temperature.
     fn narrow(&mut self, best: f32) {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.options;
         let candidates = &mut self.candidates;
-        candidates.clear();
-        candidates.extend(self.logits.iter().enumerate().map(|(token, &logit)| (id(token), logit)));
-
-        let by_logit = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         let keep = if top_k == 0 { candidates.len() } else { top_k.min(candidates.len()) };
         if keep < candidates.len() {
             candidates.select_nth_unstable_by(keep - 1, by_logit);
@@ -185,6 +235,11 @@ impl Sampler {
     }
 }
 
+/// The likelier token first, of equals the lower one.
+fn by_logit(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
 /// Vocabularies are far below 2^32 rows: their size is checked when the model is loaded.
 fn id(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
@@ -217,9 +272,15 @@ mod tests {
         let mut sampler = Sampler::new(options, 5).expect("valid");
         let mut counts = [0; 5];
         for _ in 0..20_000 {
-            counts[sampler.choose(&LOGITS, history, 0).expect("finite") as usize] += 1;
+            counts[choose(&mut sampler, &LOGITS, history, 0).expect("finite") as usize] += 1;
         }
         counts
+    }
+
+    /// Chooses from bare logits.
+    fn choose(sampler: &mut Sampler, values: &[f32], history: &[u32], position: usize) -> Result<u32, RuntimeError> {
+        let peaks: Vec<f32> = values.chunks(PEAK_RUN).map(peak).collect();
+        sampler.choose(Logits { values, peaks: &peaks }, history, position)
     }
 
     fn plain() -> Sampling {
@@ -254,7 +315,7 @@ mod tests {
     fn a_seed_repeats_and_another_differs() {
         let draw = |seed| {
             let mut sampler = Sampler::new(Sampling { seed, ..plain() }, 5).expect("valid");
-            (0..64).map(|_| sampler.choose(&LOGITS, &[], 0).expect("finite")).collect::<Vec<_>>()
+            (0..64).map(|_| choose(&mut sampler, &LOGITS, &[], 0).expect("finite")).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
@@ -270,8 +331,39 @@ mod tests {
         }
         let mut sampler = Sampler::new(plain(), 5).expect("valid");
         for bad in [[f32::NAN; 2], [0.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
-            assert!(matches!(sampler.choose(&bad, &[], 7), Err(RuntimeError::NonFiniteLogits { position: 7 })));
+            assert!(matches!(choose(&mut sampler, &bad, &[], 7), Err(RuntimeError::NonFiniteLogits { position: 7 })));
         }
-        assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.0], &[], 0).ok(), Some(1));
+        assert_eq!(choose(&mut sampler, &[f32::NEG_INFINITY, 0.0], &[], 0).ok(), Some(1));
+    }
+
+    /// The tokens in the race are those that sorting all logits under penalty would keep.
+    #[test]
+    fn peaks_lose_no_candidate() {
+        let mut random = SplitMix64(5);
+        for round in 0..400 {
+            let vocab = [1, 47, 48, 49, 500, 5000][round % 6];
+            // Few different values, so that there are ties.
+            let values: Vec<f32> = (0..vocab).map(|_| (random.next() % 97) as f32 / 8.0 - 6.0).collect();
+            let history: Vec<u32> = (0..round % 80).map(|_| (random.next() % (vocab as u64 + 2)) as u32).collect();
+            let repeat_penalty = [1.0, 1.3, 0.7][round % 3];
+            for top_k in [1, 2, 40, vocab] {
+                let options = Sampling { top_k, repeat_penalty, ..plain() };
+                let mut sampler = Sampler::new(options, vocab).expect("valid");
+                choose(&mut sampler, &values, &history, 0).expect("finite");
+                let mut found: Vec<u32> = sampler.candidates.iter().map(|candidate| candidate.0).collect();
+                found.sort_unstable();
+
+                let mut all: Vec<(u32, f32)> = (0..).zip(values.iter().copied()).collect();
+                for (token, logit) in &mut all {
+                    if history[history.len().saturating_sub(64)..].contains(token) {
+                        *logit = if *logit > 0.0 { *logit / repeat_penalty } else { *logit * repeat_penalty };
+                    }
+                }
+                all.sort_by(by_logit);
+                let mut expected: Vec<u32> = all.iter().take(top_k).map(|candidate| candidate.0).collect();
+                expected.sort_unstable();
+                assert_eq!(found, expected, "round {round}, {vocab} tokens, top {top_k}");
+            }
+        }
     }
 }

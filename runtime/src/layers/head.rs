@@ -1,7 +1,11 @@
 //! The residual stream to logits, for as many positions as the caller wants.
 
-use super::{Exec, Inputs, Linear, Norm, linear::Store};
-use crate::{RuntimeError, exec::LOGIT_ROWS};
+use super::{Exec, Linear, Norm, Store};
+use crate::{
+    RuntimeError,
+    exec::{Chunks, LOGIT_ROWS, Rows, Scratch},
+    generate::{PEAK_RUN, peak},
+};
 
 /// What is wanted of a pass.
 pub(crate) enum Want<'a> {
@@ -21,26 +25,34 @@ impl Want<'_> {
     }
 }
 
-/// `x: (tokens, hidden)` → norm → logits, in groups of rows of `logits: (LOGIT_ROWS, vocab)`; the first token has the index
-/// `first`.
-#[expect(clippy::too_many_arguments, reason = "weights, activations and scratch of one step")]
+/// `x: (tokens, hidden)` → norm → logits, in groups of rows of `scratch.logits: (LOGIT_ROWS, vocab)`, and the peaks of the
+/// last ones. The first token has the index `first`; `scratch.normed` is overwritten.
 pub(crate) fn head(
     exec: Exec<'_>,
     norm: &Norm,
     output: &Linear,
-    x: &[f32],
-    normed: &mut Inputs,
-    logits: &mut [f32],
+    scratch: &mut Scratch,
+    tokens: usize,
     first: usize,
     want: &mut Want<'_>,
 ) -> Result<(), RuntimeError> {
     let (hidden, vocab) = (norm.weight.len(), output.weight.rows());
+    let Scratch { x, normed, logits, peaks, .. } = scratch;
+    let x = &x[..tokens * hidden];
     match want {
         Want::Stream => Ok(()),
         Want::Last => {
             let last = x.len().saturating_sub(hidden);
             norm.forward(exec, &x[last..], normed, &[output])?;
-            output.forward(exec, normed.of(1), Store::Set, &mut logits[..vocab])
+            let split = (Rows::new(&mut logits[..vocab], vocab, PEAK_RUN), Chunks::new(peaks, 1));
+            let x = normed.of(1);
+            let units = vocab.div_ceil(PEAK_RUN);
+            exec.team.run(units, output.grain(PEAK_RUN, 1), split, |units, (mut logits, peaks)| {
+                let rows = units.start * PEAK_RUN..vocab.min(units.end * PEAK_RUN);
+                output.rows(exec, rows, x, Store::Set, &mut logits)?;
+                fill_peaks(logits.row_mut(0), peaks);
+                Ok(())
+            })
         }
         Want::Each(each) => {
             let rows = logits.len().checked_div(vocab).unwrap_or(1).clamp(1, LOGIT_ROWS);
@@ -56,7 +68,14 @@ pub(crate) fn head(
                 last = out.len() - vocab;
             }
             logits.copy_within(last..last + vocab, 0);
+            fill_peaks(&logits[..vocab], peaks);
             Ok(())
         }
+    }
+}
+
+fn fill_peaks(logits: &[f32], peaks: &mut [f32]) {
+    for (peak_of_run, run) in peaks.iter_mut().zip(logits.chunks(PEAK_RUN)) {
+        *peak_of_run = peak(run);
     }
 }

@@ -187,9 +187,7 @@ impl Graph for Mimo {
         mtp.input.forward(exec, scratch.pairs.of(rows), Store::Set, &mut scratch.x[live])?;
         scratch.rotate(rotations, cache.factors(), first, rows);
         mtp.block.forward(exec, config, scratch, cache.layer(config.layers), first, rows, false)?;
-        let Scratch { x, normed, logits, .. } = scratch;
-        let mut want = Want::Each(each);
-        head(exec, &mtp.norm, output, &x[live], normed, logits, skip, &mut want)
+        head(exec, &mtp.norm, output, scratch, rows, skip, &mut Want::Each(each))
     }
 
     fn vocab(&self) -> usize {

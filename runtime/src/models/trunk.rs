@@ -125,9 +125,8 @@ impl Graph for Trunk {
             let only_last = want.only_last() && n + 1 == self.blocks.len();
             block.forward(exec, config, scratch, cache.layer(n), start, tokens.len(), only_last)?;
         }
-        let Scratch { x, normed, logits, .. } = scratch;
-        let live = if want.only_last() { ..config.hidden } else { live };
-        head(exec, &self.norm, &self.output, &x[live], normed, logits, 0, want)
+        let left = if want.only_last() { 1 } else { tokens.len() };
+        head(exec, &self.norm, &self.output, scratch, left, 0, want)
     }
 
     fn vocab(&self) -> usize {

@@ -5,7 +5,10 @@
 use std::time::{Duration, Instant};
 
 use super::Session;
-use crate::{Finish, RuntimeError};
+use crate::{
+    Finish, RuntimeError,
+    generate::{Logits, PEAK_RUN},
+};
 
 impl Session {
     /// Chooses the next token. `None` means the generation is over: see [`Session::finish`]. The text that became
@@ -35,7 +38,11 @@ impl Session {
         let span = tracing::trace_span!("decode", position = self.tokens.len());
         let _entered = span.enter();
         self.settle()?;
-        let logits = self.scratch.logits.get(..self.model.vocab()).unwrap_or(&[]);
+        let vocab = self.model.vocab();
+        let logits = Logits {
+            values: self.scratch.logits.get(..vocab).unwrap_or_default(),
+            peaks: self.scratch.peaks.get(..vocab.div_ceil(PEAK_RUN)).unwrap_or_default(),
+        };
         let id = self.sampler.choose(logits, &self.tokens, self.tokens.len() - 1)?;
         if self.rules.end_of_text && self.model.tokenizer().is_some_and(|t| t.end_of_generation(id)) {
             return Ok(self.end(Finish::EndOfText));
