@@ -13,6 +13,7 @@
 //! Groups come in ascending order, and nothing else decides a result: not the tokens or rows beside it, the number of
 //! threads, the layout, nor the tier. A format with a scale for 16 inputs has two sums a group.
 
+pub(crate) mod build;
 mod driver;
 
 pub(crate) use driver::{PanelKernel, matmul};
