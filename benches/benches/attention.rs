@@ -1,42 +1,69 @@
-//! Attention of one position over the cache: bytes of keys and values per second.
+//! Attention over the cache: of one position (bytes of keys and values per second) and of a prompt (products per second).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use halfbyte_benches::{Rng, agrees_with_scalar, kernels, size};
-use halfbyte_kernels::{KvLayout, KvType, ops};
+use halfbyte_kernels::ops::{self, AttentionGqa, Queries};
+use halfbyte_kernels::{Kernels, KvLayout, KvType, Tile};
 
 const HEAD_DIM: usize = 128;
 
-fn attention(c: &mut Criterion) {
+/// Tokens of a prompt that attend in one call.
+const BLOCK: usize = 16;
+
+const TYPES: [(KvType, &str); 2] = [(KvType::F32, "f32"), (KvType::F16, "f16")];
+
+fn filled(k: &Kernels, layout: &KvLayout, rng: &mut Rng) -> Vec<u8> {
+    let mut cache = vec![0; layout.len_bytes().expect("small")];
+    for pos in 0..layout.capacity {
+        ops::kv_append(k, layout, &mut cache, pos, &rng.floats(HEAD_DIM)).expect("fits");
+    }
+    cache
+}
+
+/// The last `tokens` of `len` positions.
+fn bench(c: &mut Criterion, kind: &str, len: usize, tokens: usize, groups: &[usize]) {
     let mut group = c.benchmark_group("attention");
-    let len = size(1024, 70);
     for k in kernels() {
-        for (ty, ty_name) in [(KvType::F32, "f32"), (KvType::F16, "f16")] {
-            for heads in [1, 4, 8] {
+        for (ty, ty_name) in TYPES {
+            for &heads in groups {
                 let layout = KvLayout { ty, kv_heads: 1, head_dim: HEAD_DIM, capacity: len };
                 let mut rng = Rng(3);
-                let mut filled = || {
-                    let mut cache = vec![0; layout.len_bytes().expect("small")];
-                    for pos in 0..len {
-                        ops::kv_append(&k, &layout, &mut cache, pos, &rng.floats(HEAD_DIM)).expect("fits");
-                    }
-                    cache
-                };
-                let (keys, values) = (filled(), filled());
-                let q = rng.floats(heads * HEAD_DIM);
+                let (keys, values) = (filled(&k, &layout, &mut rng), filled(&k, &layout, &mut rng));
+                let rows = heads * HEAD_DIM;
+                let q = rng.floats(tokens * rows);
                 let scale = 1.0 / (HEAD_DIM as f32).sqrt();
-                let a = ops::AttentionGqa { layout: &layout, keys: &keys, values: &values, visible: 0..len, scale };
-                agrees_with_scalar(&k, q.len(), |k, out| ops::attention_gqa(k, &a, 0, &q, out));
+                let attend = |k: &Kernels, out: &mut [f32]| {
+                    for (i, (q, out)) in q.chunks(BLOCK * rows).zip(out.chunks_mut(BLOCK * rows)).enumerate() {
+                        let pos = len - tokens + i * BLOCK;
+                        let (keys, values) = (&keys, &values);
+                        let a = AttentionGqa { layout: &layout, keys, values, pos, window: None, scale };
+                        let mut out = Tile::new(out, q.len() / rows, rows)?;
+                        ops::attention_gqa(k, &a, 0, Queries { data: q, stride: rows }, &mut out)?;
+                    }
+                    Ok(())
+                };
+                agrees_with_scalar(&k, q.len(), attend);
 
                 let mut out = vec![0.0; q.len()];
-                let name = format!("gqa_{ty_name}/{}", k.isa().name());
+                let name = format!("{kind}_{ty_name}/{}", k.isa().name());
                 let shape = format!("heads={heads},head_dim={HEAD_DIM},len={len}");
-                group.throughput(Throughput::Bytes(2 * keys.len() as u64));
+                let seen: usize = (len - tokens + 1..=len).sum();
+                group.throughput(match tokens {
+                    1 => Throughput::Bytes(2 * keys.len() as u64),
+                    _ => Throughput::Elements((2 * rows * seen) as u64),
+                });
                 group.bench_function(BenchmarkId::new(name, shape), |b| {
-                    b.iter(|| ops::attention_gqa(&k, &a, 0, &q, &mut out).expect("right shapes"));
+                    b.iter(|| attend(&k, &mut out).expect("right shapes"));
                 });
             }
         }
     }
+}
+
+fn attention(c: &mut Criterion) {
+    bench(c, "decode", size(64, 5), 1, &[1, 4]);
+    bench(c, "decode", size(1024, 70), 1, &[1, 4, 8]);
+    bench(c, "prefill", size(512, 70), size(512, 40), &[1, 4, 8]);
 }
 
 criterion_group!(benches, attention);

@@ -39,6 +39,8 @@ mod portable;
 mod quant_tile;
 mod quantized;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 #[cfg(test)]
 mod tests;
 mod tile;

@@ -9,7 +9,7 @@ use halfbyte_formats::QuantType;
 
 use crate::KvType;
 use crate::Tile;
-use crate::ops::AttentionGqa;
+use crate::ops::{AttentionGqa, Queries};
 use crate::pack::{PackLayout, WeightRows};
 use crate::panel::PanelKernel;
 
@@ -73,7 +73,7 @@ pub(crate) struct KernelTable {
     pub(crate) add: unsafe fn(x: &mut [f32], y: &[f32]),
     pub(crate) softmax: unsafe fn(x: &mut [f32]),
     pub(crate) kv_append: unsafe fn(ty: KvType, cell: &mut [u8], row: &[f32]),
-    pub(crate) attention_gqa: unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]),
+    pub(crate) attention_gqa: unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: Queries<'_>, out: &mut Tile<'_>),
 }
 
 impl KernelTable {

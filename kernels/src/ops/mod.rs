@@ -11,7 +11,7 @@ mod softmax;
 mod swiglu;
 
 pub use act::{add, add_bias, silu_mul};
-pub use attention::{AttentionGqa, attention_gqa};
+pub use attention::{AttentionGqa, Queries, attention_gqa};
 pub use kv::kv_append;
 pub use matmul::{Store, decode_row, matmul, quantize};
 pub use norm::{layer_norm, rms_norm};

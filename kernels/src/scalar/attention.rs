@@ -1,7 +1,7 @@
-//! Grouped-query attention of one position: online softmax over tiles of 64 keys.
+//! Grouped-query attention, token by token: online softmax over tiles of 64 keys.
 //!
 //! ```text
-//! for each tile j0..j1 of visible positions (j0 a multiple of 64, or the first visible one):
+//! for each token, for each tile j0..j1 of visible positions (j0 a multiple of 64, or the first visible one):
 //!   s[h][j] = scale · q[h] · key[j]          each key decoded once for up to 8 heads
 //!   m' = max(m, max_j s);  p = exp(s - m');  l = l · exp(m - m') + Σ p
 //!   out[h] = out[h] · exp(m - m') + Σ_j p[j] · value[j]
@@ -9,13 +9,15 @@
 //! ```
 //! The sum over a tile is taken apart and then merged, so that rounding grows with the number of tiles, not of keys.
 
+use std::ops::Range;
+
 use halfbyte_formats::quant::{BlockFormat, F32};
 
 use super::dot::{DECODED, Decoded, LANES, accumulate, decode_run, reduce};
 use super::half::Half;
 use super::softmax::{exp_sum, max};
-use crate::KvType;
-use crate::ops::AttentionGqa;
+use crate::ops::{AttentionGqa, Queries};
+use crate::{KvType, Tile};
 
 /// Positions of a tile.
 const TILE: usize = 64;
@@ -27,18 +29,29 @@ const HEADS: usize = 8;
 const DIMS: usize = 256;
 
 /// See [`ops::attention_gqa`](crate::ops::attention_gqa).
-pub(super) fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]) {
+pub(super) fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: Queries<'_>, out: &mut Tile<'_>) {
     let heads = HEADS * a.layout.head_dim;
-    for (q, out) in q.chunks(heads).zip(out.chunks_mut(heads)) {
-        match a.layout.ty {
-            KvType::F32 => heads_of::<F32>(a, kv_head, q, out),
-            KvType::F16 => heads_of::<Half>(a, kv_head, q, out),
+    for token in 0..out.tokens() {
+        let visible = a.visible(token);
+        let q = q.data.get(token * q.stride..).unwrap_or_default();
+        for (q, out) in q.chunks(heads).zip(out.row_mut(token).chunks_mut(heads)) {
+            let q = q.get(..out.len()).unwrap_or_default();
+            match a.layout.ty {
+                KvType::F32 => heads_of::<F32>(a, kv_head, visible.clone(), q, out),
+                KvType::F16 => heads_of::<Half>(a, kv_head, visible.clone(), q, out),
+            }
         }
     }
 }
 
-/// At most [`HEADS`] query heads over a cache of `E`.
-fn heads_of<E: BlockFormat>(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out: &mut [f32]) {
+/// At most [`HEADS`] query heads of a token over a cache of `E`.
+fn heads_of<E: BlockFormat>(
+    a: &AttentionGqa<'_>,
+    kv_head: usize,
+    visible: Range<usize>,
+    q: &[f32],
+    out: &mut [f32],
+) {
     let dim = a.layout.head_dim;
     let cell = dim * E::BYTES;
     let head = kv_head * a.layout.capacity;
@@ -48,9 +61,9 @@ fn heads_of<E: BlockFormat>(a: &AttentionGqa<'_>, kv_head: usize, q: &[f32], out
     let mut decays = [0.0; HEADS];
     out.fill(0.0);
 
-    let mut start = a.visible.start;
-    while start < a.visible.end {
-        let end = a.visible.end.min((start / TILE + 1) * TILE);
+    let mut start = visible.start;
+    while start < visible.end {
+        let end = visible.end.min((start / TILE + 1) * TILE);
         let bytes = (head + start) * cell..(head + end) * cell;
         let keys = a.keys.get(bytes.clone()).unwrap_or_default();
         let values = a.values.get(bytes).unwrap_or_default();

@@ -1,132 +1,223 @@
 //! Grouped-query attention.
 
-use std::ops::Range;
-
 use half::f16;
-use halfbyte_kernels::{Kernels, KvLayout, KvType, ops};
+use halfbyte_kernels::ops::{AttentionGqa, Queries};
+use halfbyte_kernels::{Isa, Kernels, KvLayout, KvType, Tile, ops};
+use proptest::prelude::*;
 
-use crate::common::{ROUNDING, Rng, assert_close, for_each_isa, guarded};
+use crate::common::{ROUNDING, Rng, assert_close, bits, cases, for_each_isa, guarded};
 
 /// A head size for tests that are not about it.
 const SMALL_DIM: usize = if cfg!(miri) { 1 } else { 32 };
 
-/// A filled cache: its bytes, and the numbers they stand for.
+/// A cache: its bytes, and the numbers they stand for.
+#[derive(Clone)]
 struct Cache {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     values: Vec<f32>,
 }
 
-fn fill(k: &Kernels, layout: &KvLayout, spread: f32, rng: &mut Rng) -> Cache {
-    let mut bytes = vec![0xff; layout.len_bytes().expect("small")];
-    let KvLayout { ty, kv_heads, head_dim, capacity } = *layout;
-    let mut values = vec![0.0; kv_heads * capacity * head_dim];
-    for pos in 0..capacity {
-        let row: Vec<f32> = rng.floats(kv_heads * head_dim).iter().map(|x| x * spread).collect();
-        ops::kv_append(k, layout, &mut bytes, pos, &row).expect("fits");
-        for (head, row) in row.chunks(head_dim).enumerate() {
-            let stored = row.iter().map(|x| if ty == KvType::F16 { f16::from_f32(*x).to_f32() } else { *x });
-            values.splice((head * capacity + pos) * head_dim..(head * capacity + pos + 1) * head_dim, stored);
+impl Cache {
+    /// Filled up to position `len`; all that lies behind is NaN.
+    fn new(layout: &KvLayout, len: usize, spread: f32, rng: &mut Rng) -> Self {
+        let mut values = vec![f32::NAN; layout.kv_heads * layout.capacity * layout.head_dim];
+        for head in values.chunks_exact_mut(layout.capacity * layout.head_dim) {
+            head.iter_mut().take(len * layout.head_dim).for_each(|x| *x = rng.unit() * spread);
         }
+        let (bytes, values): (Vec<Vec<u8>>, Vec<f32>) = match layout.ty {
+            KvType::F32 => values.iter().map(|x| (x.to_le_bytes().to_vec(), *x)).unzip(),
+            _ => {
+                let halves = values.iter().map(|x| f16::from_f32(*x));
+                halves.map(|x| (x.to_le_bytes().to_vec(), x.to_f32())).unzip()
+            }
+        };
+        Self { bytes: bytes.concat().into_boxed_slice(), values }
     }
-    Cache { bytes, values }
 }
 
+/// A run of tokens, the last of which is the last one in the cache.
 struct Case {
     layout: KvLayout,
     heads: usize,
     kv_head: usize,
-    visible: Range<usize>,
+    pos: usize,
+    tokens: usize,
+    window: Option<usize>,
     spread: f32,
     seed: u64,
 }
 
-/// Runs a case; for each element what was found, what `f64` gives, and the error bound.
-fn run(k: &Kernels, case: &Case) -> Vec<(f32, f64, f64)> {
-    let Case { layout, heads, kv_head, ref visible, spread, seed } = *case;
-    let mut rng = Rng(seed);
-    let (keys, values) = (fill(k, &layout, spread, &mut rng), fill(k, &layout, spread, &mut rng));
-    let dim = layout.head_dim;
-    let q = rng.floats(heads * dim);
-    let scale = 1.0 / (dim as f32).sqrt();
-    let a = ops::AttentionGqa {
-        layout: &layout,
-        keys: &keys.bytes,
-        values: &values.bytes,
-        visible: visible.clone(),
-        scale,
-    };
-    let out = guarded(q.len(), |out| ops::attention_gqa(k, &a, kv_head, &q, out).expect("right shapes"));
-
-    let head = kv_head * layout.capacity * dim..(kv_head + 1) * layout.capacity * dim;
-    let (keys, values) = (&keys.values[head.clone()], &values.values[head]);
-    let mut results = Vec::new();
-    for (q, out) in q.chunks(dim).zip(out.chunks(dim)) {
-        let score = |j: usize, abs: bool| {
-            let products = q.iter().zip(&keys[j * dim..]).map(|(q, k)| f64::from(*q) * f64::from(*k));
-            f64::from(scale) * products.map(|p| if abs { p.abs() } else { p }).sum::<f64>()
-        };
-        let scores: Vec<f64> = visible.clone().map(|j| score(j, false)).collect();
-        let largest = visible.clone().map(|j| score(j, true)).fold(0.0, f64::max);
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let powers: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-        let sum: f64 = powers.iter().sum();
-        // A score is a dot product, a scaling and a difference; its absolute error is the relative one of its
-        // exponential, in the numerator and in the sum.
-        let of_score = (dim.div_ceil(16) + 10) as f64 * largest;
-        // Sums within a tile, rescaling and adding per tile, exponentials, the final scale.
-        let of_sums = (visible.len().min(64) + 4 * visible.len().div_ceil(64) + 12) as f64;
-        let bound = (2.0 * of_score + of_sums) * ROUNDING;
-        for (d, out) in out.iter().enumerate() {
-            let terms = visible.clone().zip(&powers).map(|(j, p)| p / sum * f64::from(values[j * dim + d]));
-            let magnitude: f64 = terms.clone().map(f64::abs).sum();
-            results.push((*out, terms.sum(), bound * magnitude));
-        }
+/// The last `tokens` of `len` positions.
+fn case(ty: KvType, head_dim: usize, heads: usize, len: usize, tokens: usize) -> Case {
+    Case {
+        layout: KvLayout { ty, kv_heads: 2, head_dim, capacity: len + 3 },
+        heads,
+        kv_head: 1,
+        pos: len - tokens,
+        tokens,
+        window: None,
+        spread: 2.0,
+        seed: (head_dim + heads + len) as u64,
     }
-    results
 }
 
-fn check(case: &Case) {
-    for_each_isa(|k| {
-        let Case { layout, heads, kv_head, visible, .. } = case;
-        let what = format!("{layout:?} {heads} heads, kv_head {kv_head}, {visible:?}");
-        for (i, (found, expected, bound)) in run(k, case).into_iter().enumerate() {
-            assert_close(&what, i, found, expected, bound);
+/// The inputs of a case.
+struct Inputs {
+    keys: Cache,
+    values: Cache,
+    q: Box<[f32]>,
+}
+
+impl Case {
+    fn inputs(&self) -> Inputs {
+        let mut rng = Rng(self.seed);
+        let mut cache = || Cache::new(&self.layout, self.pos + self.tokens, self.spread, &mut rng);
+        let (keys, values) = (cache(), cache());
+        Inputs { keys, values, q: rng.floats(self.tokens * self.row()) }
+    }
+
+    /// Elements of a token's queries, and of its results.
+    fn row(&self) -> usize {
+        self.heads * self.layout.head_dim
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.layout.head_dim as f32).sqrt()
+    }
+
+    /// Tokens `tokens` of the run, in one call.
+    fn attend(&self, k: &Kernels, inputs: &Inputs, tokens: std::ops::Range<usize>) -> Vec<f32> {
+        let (row, n) = (self.row(), tokens.len());
+        let a = AttentionGqa {
+            layout: &self.layout,
+            keys: &inputs.keys.bytes,
+            values: &inputs.values.bytes,
+            pos: self.pos + tokens.start,
+            window: self.window,
+            scale: self.scale(),
+        };
+        let q = Queries { data: &inputs.q[tokens.start * row..tokens.end * row], stride: row };
+        guarded(n * row, |out| {
+            let mut out = Tile::new(out, n, row).expect("right length");
+            ops::attention_gqa(k, &a, self.kv_head, q, &mut out).expect("right shapes");
+        })
+    }
+
+    /// What `f64` gives for a token: for each element of its result the value and, of each term's share in the error,
+    /// the magnitude; then the largest magnitude of a score.
+    fn oracle(&self, inputs: &Inputs, token: usize) -> (Vec<(f64, f64)>, f64) {
+        let (dim, row) = (self.layout.head_dim, self.row());
+        let end = self.pos + token + 1;
+        let visible = end.saturating_sub(self.window.unwrap_or(end))..end;
+        let head = self.kv_head * self.layout.capacity * dim;
+        let (mut results, mut largest) = (Vec::new(), 0.0f64);
+        for q in inputs.q[token * row..(token + 1) * row].chunks(dim) {
+            let mut scores = Vec::new();
+            for j in visible.clone() {
+                let key = &inputs.keys.values[head + j * dim..][..dim];
+                let products = q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k));
+                let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
+                scores.push(f64::from(self.scale()) * sum);
+                largest = largest.max(f64::from(self.scale()) * size);
+            }
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let powers: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+            let total: f64 = powers.iter().sum();
+            let mut sums = vec![(0.0, 0.0); dim];
+            for (j, power) in visible.clone().zip(&powers) {
+                let value = &inputs.values.values[head + j * dim..][..dim];
+                for ((sum, size), v) in sums.iter_mut().zip(value) {
+                    let term = power / total * f64::from(*v);
+                    (*sum, *size) = (*sum + term, *size + term.abs());
+                }
+            }
+            results.extend(sums);
         }
-    });
+        (results, largest)
+    }
+
+    /// Roundings between inputs and a result, relative to the magnitudes of the oracle.
+    fn bound(&self, k: &Kernels, largest: f64) -> f64 {
+        let (dim, len) = (self.layout.head_dim, self.pos + self.tokens);
+        let tiles = len.div_ceil(64) + 1;
+        // A score is a dot product, a scaling and a difference; its absolute error is the relative one of its
+        // exponential, in the numerator and in the sum. The dot product is sixteen chains and a tree, or one chain.
+        let chain = if matches!(k.isa(), Isa::Scalar | Isa::Portable) { dim.div_ceil(16) } else { dim };
+        let of_score = (chain + 10) as f64 * largest;
+        // Sums within a tile; rescaling and adding per tile, of results and of the sum of the weights; exponentials, the
+        // final scale.
+        let of_sums = (len.min(64) + 6 * tiles + 14) as f64;
+        (2.0 * of_score + of_sums) * ROUNDING
+    }
+
+    /// All tokens in one call give the bits of one call each, on every instruction set; the first and the last of them agree
+    /// with `f64`.
+    fn check(&self) {
+        let inputs = self.inputs();
+        let ends = [0, self.tokens - 1].map(|token| (token, self.oracle(&inputs, token)));
+        let Self { layout, heads, pos, tokens, window, .. } = self;
+        for_each_isa(|k| {
+            let what = format!("{layout:?}, {heads} heads, {tokens} tokens from {pos}, window {window:?}");
+            let found = self.attend(k, &inputs, 0..self.tokens);
+            for (token, found) in found.chunks(self.row().max(1)).enumerate() {
+                let alone = self.attend(k, &inputs, token..token + 1);
+                assert_eq!(bits(found), bits(&alone), "{}: {what}: token {token}", k.isa().name());
+            }
+            for (token, (results, largest)) in &ends {
+                let found = &found[token * self.row()..][..self.row()];
+                for (i, (found, (expected, size))) in found.iter().zip(results).enumerate() {
+                    assert_close(&what, i, *found, *expected, self.bound(k, *largest) * size);
+                }
+            }
+        });
+    }
 }
 
-fn case(ty: KvType, head_dim: usize, heads: usize, visible: Range<usize>) -> Case {
-    let layout = KvLayout { ty, kv_heads: 2, head_dim, capacity: visible.end + 3 };
-    Case { layout, heads, kv_head: 1, seed: (head_dim + heads + visible.end) as u64, visible, spread: 2.0 }
-}
-
+/// Every head size and group that models have, at lengths around the edges of tiles.
 #[test]
-fn lengths_and_head_sizes() {
-    let lengths: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 63, 64, 65, 200] };
-    let dims: &[usize] = if cfg!(miri) { &[3] } else { &[1, 20, 32, 64, 80, 96, 128, 300] };
-    for ty in [KvType::F32, KvType::F16] {
-        for &head_dim in dims {
+fn head_sizes_groups_and_lengths() {
+    let dims: &[usize] = if cfg!(miri) { &[3] } else { &[32, 64, 80, 96, 128, 256] };
+    let groups: &[usize] = if cfg!(miri) { &[2] } else { &[1, 2, 3, 4, 7, 8] };
+    let lengths: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 63, 64, 65, 127, 129, 500] };
+    for &head_dim in dims {
+        for &heads in groups {
             for &len in lengths {
-                check(&case(ty, head_dim, 2, 0..len));
+                let ty = if (head_dim + heads + len) % 3 == 0 { KvType::F32 } else { KvType::F16 };
+                let tokens = len.min(1 + (7 * heads + len) % 19);
+                check_windows(case(ty, head_dim, heads, len, tokens));
             }
         }
     }
 }
 
-#[test]
-fn heads_of_a_group() {
-    let groups: &[usize] = if cfg!(miri) { &[9] } else { &[0, 1, 2, 3, 4, 7, 8, 9, 16, 17] };
-    for &heads in groups {
-        check(&case(KvType::F16, SMALL_DIM, heads, 0..if cfg!(miri) { 3 } else { 70 }));
+/// Without a window, and with one whose start lies in an earlier tile, in the same one, or that holds one position.
+fn check_windows(case: Case) {
+    let sizes = [None, Some(100), Some(64), Some(5), Some(1)];
+    // Each case takes two of them, all cases together all.
+    let at = case.seed as usize;
+    for window in [sizes[at % 5], sizes[(at / 5 + at + 1) % 5]] {
+        Case { window, ..Case { layout: case.layout, ..case } }.check();
     }
 }
 
-/// Sliding windows, and positions that a causal mask hides.
+/// Head sizes that are not whole vectors, or larger than a tile.
 #[test]
-fn windows() {
-    let windows = [63..65, 5..6, 63..64, 64..65, 10..100, 64..128, 100..140];
-    for visible in windows.into_iter().take(if cfg!(miri) { 1 } else { 7 }) {
-        check(&case(KvType::F32, SMALL_DIM, 2, visible));
+fn odd_head_sizes() {
+    let dims: &[usize] = if cfg!(miri) { &[1] } else { &[1, 15, 17, 20, 129, 300] };
+    for ty in [KvType::F32, KvType::F16] {
+        for &head_dim in dims {
+            case(ty, head_dim, 3, if cfg!(miri) { 2 } else { 130 }, 2).check();
+        }
+    }
+}
+
+/// More rows than one block of a kernel has, cut within a token.
+#[test]
+fn many_rows() {
+    for (heads, tokens) in [(0, 1), (0, 3), (9, 40), (70, 3), (1, 130), (64, 2), (3, 64)] {
+        if !cfg!(miri) {
+            case(KvType::F16, SMALL_DIM, heads, tokens + 50, tokens).check();
+        }
     }
 }
 
@@ -135,23 +226,78 @@ fn windows() {
 fn steep_scores() {
     for spread in [1e-20, 1e2, 1e4] {
         let len = if cfg!(miri) { 4 } else { 130 };
-        check(&Case { spread, ..case(KvType::F32, 2 * SMALL_DIM, 3, 0..len) });
+        Case { spread, ..case(KvType::F32, 2 * SMALL_DIM, 3, len, 2) }.check();
     }
 }
 
-/// Positions that are not visible may hold anything.
+/// A key or a value that is not a number, or infinite, shows in the tokens that see it and in no other.
 #[test]
-fn hidden_positions_are_not_read() {
-    for_each_isa(|k| {
-        let layout = KvLayout { ty: KvType::F16, kv_heads: 1, head_dim: 16, capacity: 8 };
-        // 0xff everywhere is NaN.
-        let mut cache = vec![0xff; layout.len_bytes().expect("small")];
-        for pos in 2..5 {
-            ops::kv_append(k, &layout, &mut cache, pos, &[0.5; 16]).expect("fits");
+fn what_is_not_seen_does_not_show() {
+    let (dim, heads) = (SMALL_DIM, 3);
+    let sizes: &[(usize, usize)] = if cfg!(miri) { &[(3, 2)] } else { &[(20, 20), (70, 30), (200, 33)] };
+    for &(len, tokens) in sizes {
+        for window in [None, Some(1), Some(7), Some(66)] {
+            let case = Case { window, ..case(KvType::F32, dim, heads, len, tokens) };
+            let clean = case.inputs();
+            let bad_at = [len - tokens, len - 1 - tokens / 2, len - 1, len - tokens - usize::from(len > tokens)];
+            for (i, at) in bad_at.into_iter().enumerate() {
+                let bad = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY][i % 3];
+                let element = ((case.kv_head * case.layout.capacity + at) * dim + dim / 2) * 4;
+                let with = |keys: bool| {
+                    let mut inputs = Inputs { keys: clean.keys.clone(), values: clean.values.clone(), q: clean.q.clone() };
+                    let cache = if keys { &mut inputs.keys } else { &mut inputs.values };
+                    cache.bytes[element..element + 4].copy_from_slice(&bad.to_le_bytes());
+                    inputs
+                };
+                for_each_isa(|k| {
+                    let expected = case.attend(k, &clean, 0..tokens);
+                    for keys in [true, false] {
+                        let found = case.attend(k, &with(keys), 0..tokens);
+                        let rows = found.chunks(case.row()).zip(expected.chunks(case.row()));
+                        for (token, (found, expected)) in rows.enumerate() {
+                            let pos = case.pos + token;
+                            if at > pos || window.is_some_and(|window| at + window <= pos) {
+                                assert_eq!(bits(found), bits(expected), "position {at}, token at {pos}");
+                            } else if !keys {
+                                assert!(found.iter().skip(dim / 2).step_by(dim).all(|x| !x.is_finite()));
+                            }
+                        }
+                    }
+                });
+            }
         }
-        let a = ops::AttentionGqa { layout: &layout, keys: &cache, values: &cache, visible: 2..5, scale: 1.0 };
-        let out = guarded(16, |out| ops::attention_gqa(k, &a, 0, &[1.0; 16], out).expect("right shapes"));
-        assert_eq!(out, [0.5; 16]);
+    }
+}
+
+/// Queries and results that are columns of larger matrices.
+#[test]
+fn columns_of_a_matrix() {
+    for_each_isa(|k| {
+        let case = case(KvType::F16, SMALL_DIM, 2, 9, 4);
+        let inputs = case.inputs();
+        let (row, tokens) = (case.row(), case.tokens);
+        let (stride, before) = (row + 7, 3);
+        let mut q = vec![f32::NAN; before + (tokens - 1) * stride + row];
+        for (token, from) in inputs.q.chunks(row).enumerate() {
+            q[before + token * stride..][..row].copy_from_slice(from);
+        }
+        let a = AttentionGqa {
+            layout: &case.layout,
+            keys: &inputs.keys.bytes,
+            values: &inputs.values.bytes,
+            pos: case.pos,
+            window: None,
+            scale: case.scale(),
+        };
+        let mut out = vec![0.5; tokens * stride];
+        // SAFETY: `row` elements of `tokens` rows that lie `stride > row + before` apart in `out`, used only here.
+        let mut tile = unsafe { Tile::from_raw(out.as_mut_ptr().add(before), tokens, row, stride) };
+        ops::attention_gqa(k, &a, case.kv_head, Queries { data: &q[before..], stride }, &mut tile).expect("right shapes");
+        let expected = case.attend(k, &inputs, 0..tokens);
+        for (out, expected) in out.chunks(stride).zip(expected.chunks(row)) {
+            assert_eq!(bits(&out[before..before + row]), bits(expected));
+            assert!(out[..before].iter().chain(&out[before + row..]).all(|x| *x == 0.5), "written outside the output");
+        }
     });
 }
 
@@ -160,18 +306,31 @@ fn hidden_positions_are_not_read() {
 fn four_thousand_keys() {
     const NMSE: f64 = 1e-12;
     const LEN: usize = if cfg!(miri) { 66 } else { 4096 };
-    let long = Case {
-        layout: KvLayout { ty: KvType::F32, kv_heads: 1, head_dim: 4 * SMALL_DIM, capacity: LEN },
-        kv_head: 0,
-        ..case(KvType::F32, 4 * SMALL_DIM, 2, 0..LEN)
-    };
+    let long = case(KvType::F32, 4 * SMALL_DIM, 2, LEN, 1);
+    let inputs = long.inputs();
+    let (expected, _) = long.oracle(&inputs, 0);
     for_each_isa(|k| {
         let (mut error, mut power) = (0.0, 0.0);
-        for (found, expected, _) in run(k, &long) {
-            error += (f64::from(found) - expected).powi(2);
+        for (found, (expected, _)) in long.attend(k, &inputs, 0..1).iter().zip(&expected) {
+            error += (f64::from(*found) - expected).powi(2);
             power += expected.powi(2);
         }
         println!("nmse {:e}", error / power);
         assert!(error / power < NMSE, "nmse {:e}", error / power);
     });
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn any_shape(
+        head_dim in 1..70usize, heads in 1..6usize, before in 0..140usize, tokens in 1..20usize, window in 0..150usize,
+        half: bool, seed: u64,
+    ) {
+        let ty = if half { KvType::F16 } else { KvType::F32 };
+        let window = (window > 0).then_some(window);
+        let (before, tokens) = if cfg!(miri) { (before % 3, tokens % 2 + 1) } else { (before, tokens) };
+        Case { window, seed, ..case(ty, head_dim, heads, before + tokens, tokens) }.check();
+    }
 }

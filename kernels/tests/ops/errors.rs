@@ -116,25 +116,34 @@ fn attention() {
     let k = Kernels::detect();
     let layout = KvLayout { ty: KvType::F16, kv_heads: 2, head_dim: 4, capacity: 8 };
     let bytes = vec![0; 128];
-    let a = ops::AttentionGqa { layout: &layout, keys: &bytes, values: &bytes, visible: 0..8, scale: 1.0 };
-    let attend = |a: &ops::AttentionGqa<'_>, kv_head, q: &[f32], len| {
-        let mut out = vec![0.0; len];
-        ops::attention_gqa(&k, a, kv_head, q, &mut out)
+    let (keys, values) = (&bytes[..], &bytes[..]);
+    let a = ops::AttentionGqa { layout: &layout, keys, values, pos: 6, window: None, scale: 1.0 };
+    // Two tokens of three heads, five elements apart from each other.
+    let attend = |a: &ops::AttentionGqa<'_>, kv_head, q: &[f32], rows| {
+        let mut out = vec![7.0; 2 * rows];
+        let mut tile = Tile::new(&mut out, 2, rows).expect("right length");
+        let result = ops::attention_gqa(&k, a, kv_head, ops::Queries { data: q, stride: 17 }, &mut tile);
+        assert!(result.is_ok() || out.iter().all(|x| *x == 7.0), "an error has written nothing");
+        result
     };
-    let with = |visible| ops::AttentionGqa { visible, ..a.clone() };
-    let q = [0.0; 12];
+    let q = [0.0; 29];
     assert_eq!(attend(&a, 1, &q, 12), Ok(()));
     let past = KernelError::OutOfRange { what: "kv_head", limit: 1, found: 2 };
     assert_eq!(attend(&a, 2, &q, 12), Err(past));
-    assert_eq!(attend(&a, 0, &q, 8), Err(mismatch("attention output", 12, 8)));
-    let units = KernelError::NotMultiple { what: "attention queries", unit: 4, found: 11 };
-    assert_eq!(attend(&a, 0, &q[1..], 11), Err(units));
-    assert_eq!(attend(&with(3..3), 0, &q, 12), Err(KernelError::Empty { what: "visible positions" }));
-    #[expect(clippy::reversed_empty_ranges, reason = "the case under test")]
-    let reversed = attend(&with(4..3), 0, &q, 12);
-    assert_eq!(reversed, Err(KernelError::RangeReversed { what: "visible positions", start: 4, end: 3 }));
-    let past = KernelError::OutOfRange { what: "visible positions", limit: 8, found: 9 };
-    assert_eq!(attend(&with(0..9), 0, &q, 12), Err(past));
+    assert_eq!(attend(&a, 0, &q[1..], 12), Err(mismatch("attention queries", 29, 28)));
+    let units = KernelError::NotMultiple { what: "attention output", unit: 4, found: 11 };
+    assert_eq!(attend(&a, 0, &q, 11), Err(units));
+    let none = ops::AttentionGqa { window: Some(0), ..a.clone() };
+    assert_eq!(attend(&none, 0, &q, 12), Err(KernelError::Empty { what: "attention window" }));
+    for (pos, found) in [(7, 9), (usize::MAX, usize::MAX)] {
+        let past = KernelError::OutOfRange { what: "visible positions", limit: 8, found };
+        assert_eq!(attend(&ops::AttentionGqa { pos, ..a.clone() }, 0, &q, 12), Err(past));
+    }
+    let mut two = [0.0; 8];
+    let mut tile = Tile::new(&mut two, 2, 4).expect("right length");
+    let far = ops::Queries { data: &q, stride: usize::MAX };
+    let too_large = KernelError::TooLarge { what: "attention queries" };
+    assert_eq!(ops::attention_gqa(&k, &a, 0, far, &mut tile), Err(too_large));
     let short = ops::AttentionGqa { keys: &bytes[1..], ..a.clone() };
     assert_eq!(attend(&short, 0, &q, 12), Err(mismatch("attention keys", 128, 127)));
     let short = ops::AttentionGqa { values: &bytes[1..], ..a.clone() };

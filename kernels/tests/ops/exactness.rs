@@ -3,7 +3,9 @@
 use halfbyte_formats::QuantType;
 use halfbyte_kernels::Kernels;
 #[cfg(not(miri))]
-use halfbyte_kernels::{KvLayout, KvType, ops};
+use halfbyte_kernels::ops::Queries;
+#[cfg(not(miri))]
+use halfbyte_kernels::{KvLayout, KvType, Tile, ops};
 use proptest::prelude::*;
 
 #[cfg(not(miri))]
@@ -95,8 +97,15 @@ fn attention_heads_in_any_split() {
         };
         let (keys, values) = (cache(), cache());
         let q = rng.floats(heads * dim);
-        let a = ops::AttentionGqa { layout: &layout, keys: &keys, values: &values, visible: 3..len, scale: 0.3 };
-        let attend = |q: &[f32]| guarded(q.len(), |out| ops::attention_gqa(k, &a, 0, q, out).expect("right shapes"));
+        let (keys, values, window) = (&keys, &values, Some(len - 3));
+        let a = ops::AttentionGqa { layout: &layout, keys, values, pos: len - 1, window, scale: 0.3 };
+        let attend = |q: &[f32]| {
+            let rows = q.len();
+            guarded(rows, |out| {
+                let mut out = Tile::new(out, 1, rows).expect("right length");
+                ops::attention_gqa(k, &a, 0, Queries { data: q, stride: rows }, &mut out).expect("right shapes");
+            })
+        };
         let whole = attend(&q);
         for (q, whole) in q.chunks(dim).zip(whole.chunks(dim)) {
             assert_eq!(bits(&attend(q)), bits(whole));

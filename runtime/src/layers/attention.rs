@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use halfbyte_kernels::{KvLayout, Tile, ops, ops::AttentionGqa};
+use halfbyte_kernels::{
+    KvLayout, Tile, ops,
+    ops::{AttentionGqa, Queries},
+};
 
 use super::{Exec, Linear, linear::Store};
 use crate::{
@@ -142,15 +145,11 @@ impl Attention {
         let work = BLOCK.min(tokens) * end * group;
         exec.team.each(split.units(), work, split, |unit, mut out| {
             let (block, kv_head) = (unit / config.kv_heads, unit % config.kv_heads);
-            for i in 0..out.tokens() {
-                let token = block * BLOCK + i;
-                let end = run.start + run.first + token + 1;
-                let first = end.saturating_sub(config.window.unwrap_or(end));
-                let step = AttentionGqa { layout, keys, values, visible: first..end, scale };
-                let q = &q[token * q_rows + kv_head * group..][..group];
-                ops::attention_gqa(exec.kernels, &step, kv_head, q, out.row_mut(i))?;
-            }
-            Ok(())
+            let token = block * BLOCK;
+            let pos = run.start + run.first + token;
+            let step = AttentionGqa { layout, keys, values, pos, window: config.window, scale };
+            let q = Queries { data: &q[token * q_rows + kv_head * group..], stride: q_rows };
+            ops::attention_gqa(exec.kernels, &step, kv_head, q, &mut out)
         })?;
         attended.round(exec, tokens, &[&self.o])?;
         self.o.forward(exec, attended.of(tokens), Store::Add, &mut x[..tokens * config.hidden])

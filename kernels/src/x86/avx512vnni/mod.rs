@@ -1,29 +1,55 @@
 //! Kernels for CPUs with `avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni`.
 
+mod build;
+mod float;
+mod lanes;
 mod panel;
+mod simd;
 
-use halfbyte_formats::quant::{GroupFormat, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0};
+use halfbyte_formats::quant::{
+    GroupFormat, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 
 use super::avx2 as below;
 use crate::dispatch::table::{Kernel, KernelTable, Matmul};
-use crate::panel::PanelKernel;
+use crate::panel::{BuildFn, PanelKernel};
 use crate::scalar;
+use crate::simd::{Brain, Half, Single};
 
 /// What every function of this folder may use.
 pub(super) const FEATURES: &str = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
 
 /// Every entry of this tier.
 pub(crate) static TABLE: KernelTable = KernelTable {
-    matmul_q4_0: row_major::<Q4_0>(),
-    matmul_q5_0: row_major::<Q5_0>(),
-    matmul_q8_0: row_major::<Q8_0>(),
-    matmul_q4_k: row_major::<Q4_K>(),
-    matmul_q5_k: row_major::<Q5_K>(),
-    matmul_q6_k: row_major::<Q6_K>(),
+    matmul_q4_0: row_major::<Q4_0>(build::q4_0),
+    matmul_q5_0: row_major::<Q5_0>(build::q5_0),
+    matmul_q8_0: row_major::<Q8_0>(build::q8_0),
+    matmul_q4_k: row_major::<Q4_K>(build::q4_k),
+    matmul_q5_k: row_major::<Q5_K>(build::q5_k),
+    matmul_q6_k: row_major::<Q6_K>(build::q6_k),
+    matmul_f32: float::plain::<Single>(),
+    matmul_f16: float::plain::<Half>(),
+    matmul_bf16: float::plain::<Brain>(),
+    matmul_q4_1: float::blocks::<Q4_1>(),
+    matmul_q5_1: float::blocks::<Q5_1>(),
+    matmul_q2_k: float::blocks::<Q2_K>(),
+    matmul_q3_k: float::blocks::<Q3_K>(),
+    matmul_iq4_nl: float::blocks::<IQ4_NL>(),
+    matmul_iq4_xs: float::blocks::<IQ4_XS>(),
+    matmul_mxfp4: float::blocks::<MXFP4>(),
+    rms_norm: float::rms_norm,
+    layer_norm: float::layer_norm,
+    rope_neox: float::rope_neox,
+    silu_mul: float::silu_mul,
+    add: float::add,
+    softmax: float::softmax,
+    kv_append: float::kv_append,
+    attention_gqa: float::attention_gqa,
     ..below::TABLE
 };
 
-const fn row_major<F: GroupFormat>() -> Matmul {
-    let kernel = PanelKernel { micro: panel::micro, ..scalar::panel::row_major::<F>() };
+/// The kernel of row-major blocks of `F`, which `build` reads.
+const fn row_major<F: GroupFormat>(build: BuildFn) -> Matmul {
+    let kernel = PanelKernel { build, micro: panel::micro, ..scalar::panel::row_major::<F>() };
     Matmul { row_major: Kernel::Panels(kernel), panels: None }
 }

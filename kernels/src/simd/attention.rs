@@ -1,0 +1,415 @@
+//! Grouped-query attention of a run of tokens: online softmax over tiles of 64 keys that lie at absolute multiples of 64.
+//!
+//! ```text
+//! rows: (token, query head), 64 at a time
+//! for each tile of keys that one of the rows sees, ascending:
+//!   keys, transposed:  tile[d][key]          once for all rows; 128 of the dimensions of a head at a time
+//!   s[row][key]        = Σ_d q[row][d] · tile[d][key]                      lanes are keys
+//!   m' = max(m, max s · scale);  p = exp(s · scale - m');  l = l · exp(m - m') + Σ p
+//!   values:            tile[key][d]
+//!   out[row][d]        = out[row][d] · exp(m - m') + Σ_key p[row][key] · tile[key][d]     lanes are dimensions
+//! out[row] /= l
+//! ```
+//! Sums run over ascending `d`, and ascending keys, one fma a step; `l` has a lane for each residue of the key modulo 16. So
+//! a token's bits depend on its visible positions alone. A row's share of a tile ends where what it sees ends: a later
+//! token's value is not multiplied by zero, it is not multiplied, because it might be infinite.
+//!
+//! Scratch is 59 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one [`Product`].
+
+use std::array;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::{ptr, slice};
+
+use super::exp::exp;
+use super::plain::{Half, Plain, Single};
+use super::product::{Product, ROWS, multiply};
+use super::{LANES, Simd};
+use crate::ops::{AttentionGqa, Queries};
+use crate::{KvType, Tile};
+
+/// Positions of a tile.
+const KEYS: usize = 64;
+/// Dimensions of a head that a tile holds.
+const DIMS: usize = 128;
+/// Rows that share a tile.
+const BLOCK: usize = 64;
+
+/// See [`ops::attention_gqa`](crate::ops::attention_gqa).
+///
+/// # Safety
+/// The shapes are those that it checks.
+#[inline(always)]
+pub(crate) unsafe fn attention_gqa<S: Simd>(
+    s: S,
+    a: &AttentionGqa<'_>,
+    kv_head: usize,
+    q: Queries<'_>,
+    out: &mut Tile<'_>,
+) {
+    let mut scratch = MaybeUninit::<Scratch>::uninit();
+    let scratch = scratch.as_mut_ptr();
+    let heads = out.rows() / a.layout.head_dim;
+    let all = out.tokens() * heads;
+    for first in (0..all).step_by(BLOCK) {
+        let end = all.min(first + BLOCK);
+        // SAFETY: a place in `scratch`.
+        let to = unsafe { &raw mut (*scratch).rows };
+        // SAFETY: by the contract of this function there are queries for all rows; there is room for `BLOCK`.
+        let rows = unsafe { rows(a, q, first..end, out, to.cast()) };
+        match a.layout.ty {
+            // SAFETY: as above; the cache has the type and the positions that the rows see.
+            KvType::F32 => unsafe { Head::<Single>::new(a, kv_head, scratch).attend(s, rows) },
+            // SAFETY: as above.
+            KvType::F16 => unsafe { Head::<Half>::new(a, kv_head, scratch).attend(s, rows) },
+        }
+    }
+}
+
+/// A query head of a token, and what is known of its result.
+struct Row {
+    q: *const f32,
+    out: *mut f32,
+    /// Visible positions.
+    start: usize,
+    end: usize,
+    /// Largest score so far.
+    max: f32,
+    /// What the present tile multiplies earlier results by.
+    decay: f32,
+    /// Sum of the weights so far, in parts.
+    sum: [f32; LANES],
+}
+
+impl Row {
+    /// The keys of `tile..tile + KEYS` that it sees, counted from `tile`.
+    fn within(&self, tile: usize) -> Range<usize> {
+        self.start.max(tile) - tile..self.end.min(tile + KEYS).max(tile) - tile
+    }
+}
+
+/// Written before it is read, whatever part of it that is.
+#[repr(C, align(64))]
+struct Scratch {
+    /// `[d][key]`, then `[key][d]`.
+    tile: [f32; KEYS * DIMS],
+    /// `[row][key]`: scores, then weights.
+    scores: [f32; BLOCK * KEYS],
+    /// `[row][d]`: sums over the tile.
+    sums: [f32; ROWS * DIMS],
+    rows: [MaybeUninit<Row>; BLOCK],
+}
+
+/// Rows `range` of all `tokens · heads`, nothing being known yet; zeros in `out`.
+///
+/// # Safety
+/// As [`attention_gqa`]; `to` has room for the rows, which live there as long as nothing else writes it.
+#[inline(always)]
+unsafe fn rows<'s>(
+    a: &AttentionGqa<'_>,
+    q: Queries<'_>,
+    range: Range<usize>,
+    out: &mut Tile<'_>,
+    to: *mut Row,
+) -> &'s mut [Row] {
+    let dim = a.layout.head_dim;
+    let heads = out.rows() / dim;
+    let mut n = 0;
+    for token in range.start / heads..range.end.div_ceil(heads) {
+        let skip = if n == 0 { range.start % heads } else { 0 };
+        let Range { start, end } = a.visible(token);
+        let outs = out.row_mut(token).chunks_exact_mut(dim).enumerate().skip(skip);
+        for (head, out) in outs.take(range.len() - n) {
+            out.fill(0.0);
+            let q = q.data.as_ptr().wrapping_add(token * q.stride + head * dim);
+            let out = out.as_mut_ptr();
+            let row = Row { q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES] };
+            // SAFETY: `n < range.len()`, for as many there is room.
+            unsafe { to.add(n).write(row) };
+            n += 1;
+        }
+    }
+    // SAFETY: the first `n` were just written.
+    unsafe { slice::from_raw_parts_mut(to, n) }
+}
+
+/// One head of the cache, and the scratch.
+struct Head<E> {
+    /// Position 0.
+    keys: *const u8,
+    values: *const u8,
+    dim: usize,
+    scale: f32,
+    tile: *mut f32,
+    scores: *mut f32,
+    sums: *mut f32,
+    element: PhantomData<E>,
+}
+
+impl<E: Plain> Head<E> {
+    /// # Safety
+    /// As [`attention_gqa`]; `scratch` may be written.
+    #[inline(always)]
+    unsafe fn new(a: &AttentionGqa<'_>, kv_head: usize, scratch: *mut Scratch) -> Self {
+        let dim = a.layout.head_dim;
+        let head = kv_head * a.layout.capacity * dim * E::BYTES;
+        Self {
+            keys: a.keys.as_ptr().wrapping_add(head),
+            values: a.values.as_ptr().wrapping_add(head),
+            dim,
+            scale: a.scale,
+            // SAFETY: places in `scratch`, here and below.
+            tile: unsafe { &raw mut (*scratch).tile }.cast(),
+            // SAFETY: as above.
+            scores: unsafe { &raw mut (*scratch).scores }.cast(),
+            // SAFETY: as above.
+            sums: unsafe { &raw mut (*scratch).sums }.cast(),
+            element: PhantomData,
+        }
+    }
+
+    /// Attends from all rows, which see ranges that neither start nor end before those of the row above.
+    ///
+    /// # Safety
+    /// As [`attention_gqa`]: the cache has what the rows see, their `q` and `out` are heads; at most [`BLOCK`] rows.
+    #[inline(always)]
+    unsafe fn attend<S: Simd>(&self, s: S, rows: &mut [Row]) {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
+        let (start, end) = (first.start, last.end);
+        for tile in (start / KEYS * KEYS..end).step_by(KEYS) {
+            let from = rows.iter().take_while(|row| row.end <= tile).count();
+            let to = rows.iter().take_while(|row| row.start < tile + KEYS).count();
+            let rows = rows.get_mut(from..to).unwrap_or_default();
+            let keys = start.max(tile)..end.min(tile + KEYS);
+            // SAFETY: by the contract of this function.
+            unsafe { self.score(s, tile, keys.clone(), rows) };
+            // SAFETY: each row has its scores.
+            unsafe { self.weigh(s, tile, rows) };
+            // SAFETY: each row has its weights.
+            unsafe { self.mix(s, tile, keys, rows) };
+        }
+        for row in rows {
+            let factor = 1.0 / s.sum(s.load(&row.sum));
+            // SAFETY: `out` is a head.
+            let out = unsafe { slice::from_raw_parts_mut(row.out, self.dim) };
+            for out in out {
+                *out *= factor;
+            }
+        }
+    }
+
+    /// Scores of what the rows see of a tile, and of whatever else lies in the same vectors.
+    ///
+    /// # Safety
+    /// As [`attend`](Self::attend); the cache has `keys`, which all lie in the tile and are all that the rows see of it.
+    #[inline(always)]
+    unsafe fn score<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, rows: &[Row]) {
+        for piece in (0..self.dim).step_by(DIMS) {
+            let dims = piece..self.dim.min(piece + DIMS);
+            // SAFETY: the same contract.
+            unsafe { self.transpose(s, tile, keys.clone(), dims.clone()) };
+            for (at, rows) in blocks::<S>(rows) {
+                let [start, end] = ends(rows, tile).map(|row| row.start..row.end);
+                let product = Product {
+                    a: array::from_fn(|r| rows.get(r).map_or(ptr::null(), |row| row.q.wrapping_add(piece))),
+                    b: self.tile,
+                    b_stride: KEYS,
+                    depth: dims.len(),
+                    out: self.scores.wrapping_add(at * KEYS),
+                    out_stride: KEYS,
+                    rows: rows.len(),
+                    add: piece > 0,
+                };
+                // SAFETY: `q` are heads, `transpose` filled `dims` of these columns; the scores of these rows are ours.
+                unsafe { multiply(s, product, start.start / LANES..end.end.div_ceil(LANES)) };
+            }
+        }
+    }
+
+    /// `tile[d][key]` for `dims` and the vectors that `keys` lie in, zeros where there is no key.
+    ///
+    /// # Safety
+    /// As [`score`](Self::score); at most [`DIMS`] of the dimensions of a head.
+    #[inline(always)]
+    unsafe fn transpose<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, dims: Range<usize>) {
+        for column in (keys.start - tile) / LANES..(keys.end - tile).div_ceil(LANES) {
+            for d in dims.clone().step_by(LANES) {
+                let mut lines = [s.splat(0.0); LANES];
+                for (pos, line) in (tile + column * LANES..).zip(&mut lines) {
+                    if keys.contains(&pos) {
+                        // SAFETY: the cache has `keys`.
+                        *line = unsafe { self.element(s, self.keys, pos, d) };
+                    }
+                }
+                let to = self.tile.wrapping_add((d - dims.start) * KEYS + column * LANES);
+                for (i, line) in s.transpose(lines).into_iter().enumerate() {
+                    // SAFETY: `d - dims.start + i < DIMS`, as that is a multiple of 16: inside of the tile.
+                    unsafe { s.store_at(line, to.wrapping_add(i * KEYS)) };
+                }
+            }
+        }
+    }
+
+    /// Sixteen elements of a position from `d` on, zeros past the end of the head.
+    ///
+    /// # Safety
+    /// The cache has the position; `d < self.dim`.
+    #[inline(always)]
+    unsafe fn element<S: Simd>(&self, s: S, cache: *const u8, pos: usize, d: usize) -> S::F32 {
+        let at = cache.wrapping_add((pos * self.dim + d) * E::BYTES);
+        if self.dim - d >= LANES {
+            // SAFETY: sixteen elements of a head.
+            unsafe { E::load_at(s, at) }
+        } else {
+            // SAFETY: the last elements of a head.
+            E::load_part(s, unsafe { slice::from_raw_parts(at, (self.dim - d) * E::BYTES) })
+        }
+    }
+
+    /// Turns scores into weights `exp(s - max)`, zero where a row does not see the key.
+    ///
+    /// # Safety
+    /// As [`attend`](Self::attend); `scores` has those of the rows.
+    #[inline(always)]
+    unsafe fn weigh<S: Simd>(&self, s: S, tile: usize, rows: &mut [Row]) {
+        for (at, row) in rows.iter_mut().enumerate() {
+            let seen = row.within(tile);
+            let columns = seen.start / LANES..seen.end.div_ceil(LANES);
+            let score = |column: usize| self.scores.wrapping_add(at * KEYS + column * LANES);
+            let mut top = s.splat(f32::NEG_INFINITY);
+            for column in columns.clone() {
+                // SAFETY: scores of this row.
+                let x = s.mul(unsafe { s.load_at(score(column)) }, s.splat(self.scale));
+                let first = (column * LANES) as i32;
+                let x = s.keep(x, seen.start as i32 - first, seen.end as i32 - first);
+                // SAFETY: as above.
+                unsafe { s.store_at(x, score(column)) };
+                // A NaN is passed over here, and shows in the weights.
+                top = s.max(x, top);
+            }
+            let top = s.largest(top);
+            row.decay = 1.0;
+            if top > row.max {
+                let mut lanes = [0.0; LANES];
+                s.store(exp(s, s.splat(row.max - top)), &mut lanes);
+                (row.max, row.decay) = (top, lanes[0]);
+            }
+            let max = s.splat(row.max);
+            let mut sum = s.splat(0.0);
+            for column in columns {
+                // SAFETY: as above.
+                let weight = exp(s, s.sub(unsafe { s.load_at(score(column)) }, max));
+                // SAFETY: as above.
+                unsafe { s.store_at(weight, score(column)) };
+                sum = s.add(sum, weight);
+            }
+            s.store(s.fma(s.load(&row.sum), s.splat(row.decay), sum), &mut row.sum);
+        }
+    }
+
+    /// `out = out · decay + Σ weight · value` over a tile.
+    ///
+    /// # Safety
+    /// As [`score`](Self::score); `scores` has the weights of the rows.
+    #[inline(always)]
+    unsafe fn mix<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, rows: &[Row]) {
+        for piece in (0..self.dim).step_by(DIMS) {
+            let dims = piece..self.dim.min(piece + DIMS);
+            for pos in keys.clone() {
+                for d in dims.clone().step_by(LANES) {
+                    // SAFETY: the cache has `keys`.
+                    let x = unsafe { self.element(s, self.values, pos, d) };
+                    // SAFETY: inside of the tile, as `pos - tile < KEYS`, and `d - piece < DIMS`, a multiple of 16.
+                    unsafe { s.store_at(x, self.tile.wrapping_add((pos - tile) * DIMS + d - piece)) };
+                }
+            }
+            for (at, rows) in blocks::<S>(rows) {
+                // SAFETY: the tile has the values of all keys that the rows see.
+                unsafe { self.sum(s, tile, dims.len().div_ceil(LANES), at, rows) };
+                for (r, row) in rows.iter().enumerate() {
+                    // SAFETY: `dims` of a head.
+                    let out = unsafe { slice::from_raw_parts_mut(row.out.add(piece), dims.len()) };
+                    // SAFETY: `sum` has filled as many whole vectors of row `r < ROWS`.
+                    unsafe { merge(s, out, row.decay, self.sums.wrapping_add(r * DIMS)) };
+                }
+            }
+        }
+    }
+
+    /// `sums[r][d] = Σ weight · value` over what each row sees of a tile: first what only the first rows see, row by row, then
+    /// what all see, then what only the last see.
+    ///
+    /// # Safety
+    /// As [`mix`](Self::mix); at most `S::ROWS` rows, the first being number `at` of the scores, and the tile has the values.
+    #[inline(always)]
+    unsafe fn sum<S: Simd>(&self, s: S, tile: usize, columns: usize, at: usize, rows: &[Row]) {
+        let product = |r: usize, n: usize, keys: Range<usize>, add: bool| {
+            let product = Product {
+                a: array::from_fn(|i| self.scores.wrapping_add((at + r + i) * KEYS + keys.start).cast_const()),
+                b: self.tile.wrapping_add(keys.start * DIMS),
+                b_stride: DIMS,
+                depth: keys.len(),
+                out: self.sums.wrapping_add(r * DIMS),
+                out_stride: DIMS,
+                rows: n,
+                add,
+            };
+            // SAFETY: rows `r..r + n` have weights of `keys`, the tile has their values; `add` follows a first part.
+            unsafe { multiply(s, product, 0..columns) };
+        };
+        let [first, last] = ends(rows, tile);
+        let common = last.start..first.end;
+        let apart = common.is_empty() || first.start < last.start;
+        if apart {
+            for (r, row) in rows.iter().enumerate() {
+                let seen = row.within(tile);
+                product(r, 1, seen.start..if common.is_empty() { seen.end } else { common.start }, false);
+            }
+        }
+        if !common.is_empty() {
+            product(0, rows.len(), common.clone(), apart);
+            for (r, row) in rows.iter().enumerate() {
+                let seen = row.within(tile);
+                if seen.end > common.end {
+                    product(r, 1, common.end..seen.end, true);
+                }
+            }
+        }
+    }
+}
+
+/// What the first and the last of some rows see of a tile.
+#[inline(always)]
+fn ends(rows: &[Row], tile: usize) -> [Range<usize>; 2] {
+    [rows.first(), rows.last()].map(|row| row.map_or(0..0, |row| row.within(tile)))
+}
+
+/// Rows in blocks of about the same number, at most `S::ROWS`, each with the number of its first row.
+#[inline(always)]
+fn blocks<S: Simd>(rows: &[Row]) -> impl Iterator<Item = (usize, &[Row])> {
+    let size = rows.len().div_ceil(rows.len().div_ceil(S::ROWS).max(1)).max(1);
+    rows.chunks(size).enumerate().map(move |(i, rows)| (i * size, rows))
+}
+
+/// `out = out · decay + sums`
+///
+/// # Safety
+/// `sums` has `out.len()` elements, rounded up to a whole vector.
+#[inline(always)]
+unsafe fn merge<S: Simd>(s: S, out: &mut [f32], decay: f32, sums: *const f32) {
+    let decay = s.splat(decay);
+    let (groups, tail) = out.as_chunks_mut::<LANES>();
+    let mut sums = sums;
+    for out in groups {
+        // SAFETY: a vector of `sums` for each one of `out`.
+        let sum = unsafe { s.load_at(sums) };
+        s.store(s.fma(s.load(out), decay, sum), out);
+        sums = sums.wrapping_add(LANES);
+    }
+    if !tail.is_empty() {
+        // SAFETY: the last vector.
+        let sum = unsafe { s.load_at(sums) };
+        s.store_part(s.fma(s.load_part(tail, 0.0), decay, sum), tail);
+    }
+}

@@ -1,0 +1,80 @@
+//! The entries of the table that [`crate::simd`] has the code of.
+
+use halfbyte_formats::quant::BlockFormat;
+
+use super::lanes::Ymm;
+use crate::dispatch::table::{Kernel, Matmul};
+use crate::ops::{AttentionGqa, Queries};
+use crate::pack::WeightRows;
+use crate::simd::{self, Blocks, Decode, Elements, Plain, TOKENS};
+use crate::{KvType, Tile};
+
+/// Functions of the table, each as its namesake in [`crate::simd`].
+macro_rules! entries {
+    ($($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
+        #[doc = concat!("See [`simd::", stringify!($name), "`].")]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(in crate::x86) fn $name($($arg: $ty),*) {
+            // SAFETY: as this function may run, the CPU has its features.
+            simd::$name(unsafe { Ymm::new() }, $($arg),*);
+        }
+    )*};
+}
+
+entries! {
+    rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+    layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
+    rope_neox(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]);
+    silu_mul(gate: &mut [f32], up: &[f32]);
+    add(x: &mut [f32], y: &[f32]);
+    softmax(x: &mut [f32]);
+    kv_append(ty: KvType, cell: &mut [u8], row: &[f32]);
+}
+
+/// See [`simd::attention_gqa`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::x86) unsafe fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: Queries<'_>, out: &mut Tile<'_>) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Ymm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { simd::attention_gqa(lanes, a, kv_head, q, out) };
+}
+
+/// The kernels of a format of one element a number.
+pub(in crate::x86) const fn plain<E: Plain>() -> Matmul {
+    let row_major = Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> };
+    Matmul { row_major, panels: None }
+}
+
+/// The kernels of a format without panels.
+pub(in crate::x86) const fn blocks<F: BlockFormat>() -> Matmul {
+    let row_major = Kernel::Float { gemv: decoded::<Blocks<F>, 1>, gemm: decoded::<Blocks<F>, TOKENS> };
+    Matmul { row_major, panels: None }
+}
+
+/// See [`simd::gemv`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn gemv<E: Plain>(w: WeightRows<'_>, _: usize, x: &[f32], out: &mut Tile<'_>) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Ymm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { simd::gemv::<_, E>(lanes, w, x, out) };
+}
+
+/// See [`simd::decoded`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn decoded<D: Decode, const T: usize>(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Ymm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { simd::decoded::<_, D, T>(lanes, w, depth, x, out) };
+}
