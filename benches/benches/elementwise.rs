@@ -1,8 +1,8 @@
 //! The small operations: elements per second. Those in place start each time from a fresh copy, which is timed too.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use halfbyte_benches::{Rng, agrees_with_scalar, kernels, size};
-use halfbyte_kernels::{KernelError, Kernels, ops};
+use halfbyte_benches::{Rng, agrees_with_scalar, assert_same_bits, kernels, size};
+use halfbyte_kernels::{Isa, KernelError, Kernels, ops, quantized_words};
 
 type Op<'a> = &'a dyn Fn(&Kernels, &mut [f32]) -> Result<(), KernelError>;
 
@@ -14,6 +14,27 @@ fn bench(c: &mut Criterion, name: &str, len: usize, op: Op<'_>) {
         group.throughput(Throughput::Elements(len as u64));
         group.bench_function(BenchmarkId::new(format!("{name}/{}", k.isa().name()), format!("len={len}")), |b| {
             b.iter(|| op(&k, &mut out).expect("right shapes"));
+        });
+    }
+}
+
+/// Rounding of tokens to 8 bits, the same bits on every tier.
+fn quantize(c: &mut Criterion, tokens: usize) {
+    let depth = size(4096, 128);
+    let x = Rng(10).floats(tokens * depth);
+    let run = |k: &Kernels, words: &mut [u32]| ops::quantize(k, &x, depth, words).expect("right shapes");
+    let mut expected = vec![0; quantized_words(tokens, depth).expect("whole groups")];
+    let mut words = expected.clone();
+    run(&Kernels::with_isa(Isa::Scalar).expect("everywhere"), &mut expected);
+
+    let mut group = c.benchmark_group("elementwise");
+    group.throughput(Throughput::Elements(x.len() as u64));
+    for k in kernels() {
+        run(&k, &mut words);
+        assert_same_bits(k.isa().name(), &words, &expected);
+        let shape = format!("tokens={tokens},depth={depth}");
+        group.bench_function(BenchmarkId::new(format!("quantize/{}", k.isa().name()), shape), |b| {
+            b.iter(|| run(&k, &mut words));
         });
     }
 }
@@ -34,6 +55,10 @@ fn elementwise(c: &mut Criterion) {
         out.copy_from_slice(&x[..heads]);
         ops::rope_neox(k, out, 64, &cos, &sin)
     });
+
+    for tokens in [1, 4, size(64, 7)] {
+        quantize(c, tokens);
+    }
 
     let inner = size(11008, 100);
     let (gate, up) = (Rng(6).floats(inner), Rng(7).floats(inner));

@@ -1,21 +1,31 @@
-//! Products with a weight matrix: one token (bytes of weights per second), and a batch (products per second).
+//! Products with a weight matrix: one token (bytes of weights per second), a few or many (multiplications per second).
+//!
+//! Inputs are rounded to 8 bits beforehand, where weights take them so; `elementwise/quantize` times that. After a batch
+//! stands what part it reached of the peak of the tier's instruction, `peak/*`: the median of pairs timed in turn.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use halfbyte_benches::{Rng, agrees_with_scalar, kernels, size};
+use std::cell::{LazyCell, RefCell};
+use std::hint::black_box;
+use std::time::Instant;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use halfbyte_benches::peak::Probe;
+use halfbyte_benches::{Product, Rng, Shape, assert_same_bits, kernels, size};
 use halfbyte_formats::{Bytes, QuantType};
-use halfbyte_kernels::{Tile, ops};
+use halfbyte_kernels::ops::{self, Store};
+use halfbyte_kernels::{ActivationType, Activations, Kernels, QuantTile, Tile, quantized_words};
 
-const TYPES: [QuantType; 12] = [
+/// Formats that fast tiers multiply with 8-bit inputs.
+const PANELS: [QuantType; 6] =
+    [QuantType::Q4_0, QuantType::Q5_0, QuantType::Q8_0, QuantType::Q4_K, QuantType::Q5_K, QuantType::Q6_K];
+/// The others.
+const FLOATS: [QuantType; 8] = [
     QuantType::F32,
     QuantType::F16,
     QuantType::BF16,
-    QuantType::Q4_0,
-    QuantType::Q8_0,
     QuantType::Q2_K,
     QuantType::Q3_K,
-    QuantType::Q4_K,
-    QuantType::Q5_K,
-    QuantType::Q6_K,
+    QuantType::IQ4_NL,
     QuantType::IQ4_XS,
     QuantType::MXFP4,
 ];
@@ -23,40 +33,136 @@ const TYPES: [QuantType; 12] = [
 /// Inputs of a projection of a 7B model.
 const DEPTH: usize = size(4096, 512);
 
-/// One product of each format on each instruction set: `kind` is `gemv` or `gemm`.
-fn bench(c: &mut Criterion, kind: &str, rows: usize, tokens: usize) {
-    let mut group = c.benchmark_group("matmul");
-    let mut out = vec![0.0; tokens * rows];
-    for k in kernels() {
-        for ty in TYPES {
+/// One product of each of `types` on each instruction set: `kind` is `gemv` or `gemm`.
+fn bench(group: &mut BenchmarkGroup<'_, WallTime>, kind: &str, types: &[QuantType], rows: usize, tokens: usize) {
+    let shape = Shape { rows, depth: DEPTH, tokens };
+    for &ty in types {
+        let data = LazyCell::new(|| {
             let data = Bytes::from(Rng(1).blocks(ty, rows * DEPTH / ty.block_len()));
-            let x = Rng(2).floats(tokens * DEPTH);
-            agrees_with_scalar(&k, tokens * rows, |k, out| {
-                let w = k.pack(ty, rows, DEPTH, data.clone())?;
-                ops::matmul(k, &w, 0..rows, &x, &mut Tile::new(out, tokens, rows)?)
+            Product::check_tiers(ty, shape, &data);
+            data
+        });
+        for k in kernels() {
+            let bytes = (rows * DEPTH / ty.block_len() * ty.block_bytes()) as u64;
+            group.throughput(match tokens {
+                1 => Throughput::Bytes(bytes),
+                _ => Throughput::Elements(shape.multiplications()),
             });
-            let w = k.pack(ty, rows, DEPTH, data).expect("valid shape");
-            let name = format!("{kind}_{ty}/{}", k.isa().name());
-            let (shape, throughput) = match tokens {
-                1 => (format!("rows={rows},depth={DEPTH}"), Throughput::Bytes(w.data().len() as u64)),
-                _ => {
-                    let products = Throughput::Elements((rows * DEPTH * tokens) as u64);
-                    (format!("rows={rows},depth={DEPTH},tokens={tokens}"), products)
-                }
-            };
-            group.throughput(throughput).bench_function(BenchmarkId::new(name, shape), |b| {
-                b.iter(|| {
-                    let mut out = Tile::new(&mut out, tokens, rows).expect("right length");
-                    ops::matmul(&k, &w, 0..rows, &x, &mut out).expect("right shapes");
+            let product = LazyCell::new(|| RefCell::new(Product::new(k, ty, shape, data.clone())));
+            let probe = Probe::of(k.isa()).filter(|_| tokens > 1 && PANELS.contains(&ty));
+            let mut shares = Vec::new();
+            let id = BenchmarkId::new(format!("{kind}_{ty}/{}", k.isa().name()), shape.id());
+            group.bench_function(id, |b| {
+                let product = &mut *product.borrow_mut();
+                b.iter_custom(|iterations| {
+                    let start = Instant::now();
+                    for _ in 0..iterations {
+                        black_box(&mut *product).run();
+                    }
+                    let time = start.elapsed();
+                    if let Some(probe) = probe {
+                        let rate = (iterations * shape.multiplications()) as f64 / time.as_secs_f64();
+                        shares.push(rate / probe.rate());
+                    }
+                    time
                 });
             });
+            shares.sort_by(f64::total_cmp);
+            // One time only was that of a test.
+            if shares.len() > 1
+                && let (Some(probe), Some(share)) = (probe, shares.get(shares.len() / 2))
+            {
+                println!("{:24}peak:   {:.1} % of {}", "", share * 100.0, probe.name);
+            }
         }
     }
 }
 
 fn matmul(c: &mut Criterion) {
-    bench(c, "gemv", size(4096, 16), 1);
-    bench(c, "gemm", size(256, 16), size(64, 9));
+    let mut group = c.benchmark_group("matmul");
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    bench(&mut group, "gemv", &PANELS, size(4096, 18), 1);
+    bench(&mut group, "gemv", &FLOATS, size(4096, 16), 1);
+    for tokens in [2, 4, 8, 16] {
+        bench(&mut group, "gemm", &PANELS, size(4096, 18), tokens);
+    }
+    bench(&mut group, "gemm", &PANELS, size(1024, 50), size(512, 9));
+    bench(&mut group, "gemm", &FLOATS, size(256, 16), size(64, 9));
+    // All of it stays in the caches of one core.
+    bench(&mut group, "gemm", &PANELS, 96, size(64, 5));
+    for tokens in [1, size(512, 6)] {
+        swiglu(&mut group, size(1056, 64), tokens);
+    }
+}
+
+/// The first half of a gated feed-forward layer, rounding included: multiplications per second.
+fn swiglu(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize, tokens: usize) {
+    let shape = Shape { rows, depth: DEPTH, tokens };
+    group.throughput(Throughput::Elements(2 * shape.multiplications()));
+    for ty in PANELS {
+        let data =
+            LazyCell::new(|| [3, 4].map(|seed| Bytes::from(Rng(seed).blocks(ty, rows * DEPTH / ty.block_len()))));
+        for k in kernels() {
+            let gated = LazyCell::new(|| RefCell::new(Gated::checked(k, ty, shape, &data)));
+            if quantizes(&k, ty) {
+                let id = BenchmarkId::new(format!("swiglu_{ty}/{}", k.isa().name()), shape.id());
+                group.bench_function(id, |b| {
+                    let gated = &mut *gated.borrow_mut();
+                    b.iter(|| gated.run());
+                });
+            }
+        }
+    }
+}
+
+/// Whether `k` multiplies weights of `ty` with 8-bit inputs.
+fn quantizes(k: &Kernels, ty: QuantType) -> bool {
+    let data = Bytes::from(vec![0; ty.block_bytes()]);
+    k.pack(ty, 1, ty.block_len(), data).is_ok_and(|w| w.activations() == ActivationType::Q8)
+}
+
+/// Gate and up weights with inputs of 8 bits.
+struct Gated {
+    k: Kernels,
+    shape: Shape,
+    w: [halfbyte_kernels::PackedMatrix; 2],
+    x: Vec<u32>,
+    out: Vec<u32>,
+}
+
+impl Gated {
+    fn checked(k: Kernels, ty: QuantType, shape: Shape, data: &[Bytes; 2]) -> Self {
+        let Shape { rows, depth, tokens } = shape;
+        let w = data.clone().map(|data| k.pack(ty, rows, depth, data).expect("valid shape"));
+        let mut x = vec![0; quantized_words(tokens, depth).expect("whole groups")];
+        ops::quantize(&k, &Rng(2).floats(tokens * depth), depth, &mut x).expect("right shapes");
+        let out = vec![0; quantized_words(tokens, rows).expect("whole groups")];
+        let mut gated = Self { k, shape, w, x, out };
+        gated.run();
+        assert_same_bits(&format!("swiglu_{ty}/{}", k.isa().name()), &gated.out, &gated.steps());
+        gated
+    }
+
+    fn run(&mut self) {
+        let Self { k, shape, w: [gate, up], x, out } = self;
+        let mut out = QuantTile::new(out, shape.tokens, shape.rows).expect("right length");
+        ops::swiglu(k, [gate, up], 0..shape.rows, x, &mut out).expect("right shapes");
+    }
+
+    /// The same, one operation after the other; those are checked where they are timed.
+    fn steps(&self) -> Vec<u32> {
+        let Shape { rows, tokens, .. } = self.shape;
+        let [mut gate, up] = self.w.each_ref().map(|w| {
+            let mut out = vec![0.0; tokens * rows];
+            let mut tile = Tile::new(&mut out, tokens, rows).expect("right length");
+            ops::matmul(&self.k, w, 0..rows, Activations::Q8(&self.x), Store::Set, &mut tile).expect("right shapes");
+            out
+        });
+        ops::silu_mul(&self.k, &mut gate, &up).expect("right shapes");
+        let mut words = vec![0; self.out.len()];
+        ops::quantize(&self.k, &gate, rows, &mut words).expect("right shapes");
+        words
+    }
 }
 
 criterion_group!(benches, matmul);

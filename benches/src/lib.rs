@@ -1,11 +1,18 @@
-//! Shared pieces of the benchmarks: seeded data, kernels to compare, the check before the clock starts.
+//! Shared pieces of the benchmarks: seeded data, kernels to compare, products and their checks, the peak of the machine.
 //!
-//! Ids read `matmul/gemv_q4_0/portable/rows=4096,depth=4096`. Every benchmark compares its result with the scalar
-//! kernels once before it is timed. Debug builds (`cargo test --benches`) run small shapes, to check the benchmarks
-//! themselves.
+//! Ids read `matmul/gemv_q4_0/avx512vnni/rows=4096,depth=4096`. Every benchmark compares its result with the scalar
+//! kernels once before it is timed, if it is timed at all. Debug builds (`cargo test --benches`) run small shapes, to check
+//! the benchmarks themselves.
+
+mod check;
+pub mod peak;
+mod product;
 
 use halfbyte_formats::{QuantType, quant};
-use halfbyte_kernels::{Isa, KernelError, Kernels};
+use halfbyte_kernels::{Isa, Kernels};
+
+pub use check::{agrees_with_scalar, assert_same_bits, nmse};
+pub use product::{Product, Shape};
 
 /// A large size in release builds, a small one in debug builds.
 pub const fn size(release: usize, debug: usize) -> usize {
@@ -15,24 +22,6 @@ pub const fn size(release: usize, debug: usize) -> usize {
 /// The kernels of each instruction set of this CPU, best first.
 pub fn kernels() -> impl Iterator<Item = Kernels> {
     Isa::available().filter_map(|isa| Kernels::with_isa(isa).ok())
-}
-
-/// Runs `op` with scalar kernels and with `k`.
-///
-/// # Panics
-/// If the outputs differ by more than 1e-4 of the largest element: a benchmark of a wrong result means nothing.
-pub fn agrees_with_scalar(k: &Kernels, len: usize, op: impl Fn(&Kernels, &mut [f32]) -> Result<(), KernelError>) {
-    let run = |k: &Kernels| {
-        let mut out = vec![0.0f32; len];
-        op(k, &mut out).map(|()| out)
-    };
-    let expected = Kernels::with_isa(Isa::Scalar).and_then(|scalar| run(&scalar)).expect("scalar kernels accept it");
-    let found = run(k).expect("the kernels accept it");
-    let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        let close = (found - expected).abs() <= 1e-4 * largest;
-        assert!(close, "{}, element {i}: {found} is not {expected}", k.isa().name());
-    }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
