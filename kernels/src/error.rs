@@ -63,6 +63,11 @@ pub enum KernelError {
         /// The format.
         ty: QuantType,
     },
+    /// This format cannot be stored in panels.
+    NoPanels {
+        /// The format.
+        ty: QuantType,
+    },
     /// The matrix is multiplied with activations of another kind.
     ActivationMismatch {
         /// The kind that [`PackedMatrix::activations`](crate::PackedMatrix::activations) names.
@@ -100,6 +105,7 @@ impl fmt::Display for KernelError {
             }
             Self::TooLarge { what } => write!(f, "{what} does not fit the address space"),
             Self::UnsupportedType { ty } => write!(f, "no kernel multiplies {}", ty.name()),
+            Self::NoPanels { ty } => write!(f, "{} cannot be stored in panels", ty.name()),
             Self::ActivationMismatch { expected, found } => {
                 write!(f, "the matrix is multiplied with {expected} activations, these are {found}")
             }

@@ -3,6 +3,7 @@
 //! A [`Kernels`] can only be made for an [`Isa`] of [`Isa::available`]; holding one is the proof that its table may be
 //! called. [`ops`](crate::ops) leans on exactly that.
 
+use halfbyte_formats::quant::PanelType;
 use halfbyte_formats::{Bytes, QuantType};
 
 use crate::dispatch::table::{Kernel, KernelTable};
@@ -114,22 +115,21 @@ impl Kernels {
     /// [`KernelError::UnsupportedType`] if nothing multiplies `ty`, [`KernelError::NotMultiple`] if `depth` is not a
     /// whole number of blocks, [`KernelError::ShapeMismatch`] if `data` has another length than the shape calls for.
     pub fn pack(&self, ty: QuantType, rows: usize, depth: usize, data: Bytes) -> Result<PackedMatrix, KernelError> {
-        self.matrix(ty, [rows, depth], PackLayout::RowMajor, data)
-    }
-
-    fn matrix(
-        &self,
-        ty: QuantType,
-        shape: [usize; 2],
-        layout: PackLayout,
-        data: Bytes,
-    ) -> Result<PackedMatrix, KernelError> {
-        let activations = match self.table.matmul(ty, layout) {
+        let activations = match self.table.matmul(ty) {
             Some(Kernel::Float { .. }) => ActivationType::F32,
             Some(Kernel::Panels(_)) => ActivationType::Q8,
             None => return Err(KernelError::UnsupportedType { ty }),
         };
-        PackedMatrix::new(ty, shape, layout, activations, data)
+        PackedMatrix::new([rows, depth], PackLayout::RowMajor(ty), activations, data)
+    }
+
+    /// The same for a matrix that is stored in panels of 16 rows. It takes 8-bit activations on every instruction set.
+    ///
+    /// # Errors
+    /// [`KernelError::NotMultiple`] if `depth` is not a whole number of [units](PanelType::unit_len),
+    /// [`KernelError::ShapeMismatch`] if `data` has another length than the shape calls for.
+    pub fn packed(&self, ty: PanelType, rows: usize, depth: usize, data: Bytes) -> Result<PackedMatrix, KernelError> {
+        PackedMatrix::new([rows, depth], PackLayout::Panels(ty), ActivationType::Q8, data)
     }
 
     /// The functions of this instruction set.

@@ -16,9 +16,9 @@ pub(super) fn read_head(head: &[u8; 16]) -> (f32, f32, [(u8, u8); 8]) {
     (cast::scale([*d0, *d1]), cast::scale([*m0, *m1]), unpack(packed))
 }
 
-/// The eight (scale, minimum) pairs, each in 0..64.
+/// The eight (scale, minimum) pairs of bytes 4 to 16 of a block of Q4_K or Q5_K, each in 0..64.
 #[inline(always)]
-pub(super) fn unpack(packed: &[u8; 12]) -> [(u8, u8); 8] {
+pub fn unpack(packed: &[u8; 12]) -> [(u8, u8); 8] {
     let [s0, s1, s2, s3, m0, m1, m2, m3, x0, x1, x2, x3] = *packed;
     let low = |s: u8, m: u8| (s & 63, m & 63);
     let high = |s: u8, m: u8, x: u8| (x & 15 | (s >> 6) << 4, x >> 4 | (m >> 6) << 4);

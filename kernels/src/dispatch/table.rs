@@ -6,6 +6,7 @@
 //! CPUs lack, and read and write exactly what the shapes in the documentation of the operation say.
 
 use halfbyte_formats::QuantType;
+use halfbyte_formats::quant::PanelType;
 
 use crate::KvType;
 use crate::Tile;
@@ -27,7 +28,7 @@ pub(crate) type LayerNormFn = unsafe fn(x: &[f32], weight: &[f32], bias: &[f32],
 /// How one format in one layout is multiplied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kernel {
-    /// With activations as they are, row-major only.
+    /// With activations as they are.
     Float {
         /// One token.
         gemv: MatmulFn,
@@ -38,33 +39,27 @@ pub(crate) enum Kernel {
     Panels(PanelKernel),
 }
 
-/// The kernels of one weight format, by layout.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Matmul {
-    pub(crate) row_major: Kernel,
-    /// `None` for a format without a panel of its own.
-    pub(crate) panels: Option<PanelKernel>,
-}
-
 /// The functions of one tier. Contracts (shapes, formulas) stand at the functions of [`ops`](crate::ops).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelTable {
-    pub(crate) matmul_f32: Matmul,
-    pub(crate) matmul_f16: Matmul,
-    pub(crate) matmul_bf16: Matmul,
-    pub(crate) matmul_q4_0: Matmul,
-    pub(crate) matmul_q4_1: Matmul,
-    pub(crate) matmul_q5_0: Matmul,
-    pub(crate) matmul_q5_1: Matmul,
-    pub(crate) matmul_q8_0: Matmul,
-    pub(crate) matmul_q2_k: Matmul,
-    pub(crate) matmul_q3_k: Matmul,
-    pub(crate) matmul_q4_k: Matmul,
-    pub(crate) matmul_q5_k: Matmul,
-    pub(crate) matmul_q6_k: Matmul,
-    pub(crate) matmul_iq4_nl: Matmul,
-    pub(crate) matmul_iq4_xs: Matmul,
-    pub(crate) matmul_mxfp4: Matmul,
+    pub(crate) matmul_f32: Kernel,
+    pub(crate) matmul_f16: Kernel,
+    pub(crate) matmul_bf16: Kernel,
+    pub(crate) matmul_q4_0: Kernel,
+    pub(crate) matmul_q4_1: Kernel,
+    pub(crate) matmul_q5_0: Kernel,
+    pub(crate) matmul_q5_1: Kernel,
+    pub(crate) matmul_q8_0: Kernel,
+    pub(crate) matmul_q2_k: Kernel,
+    pub(crate) matmul_q3_k: Kernel,
+    pub(crate) matmul_q4_k: Kernel,
+    pub(crate) matmul_q5_k: Kernel,
+    pub(crate) matmul_q6_k: Kernel,
+    pub(crate) matmul_iq4_nl: Kernel,
+    pub(crate) matmul_iq4_xs: Kernel,
+    pub(crate) matmul_mxfp4: Kernel,
+    /// The kernel of weights stored in panels.
+    pub(crate) panels: fn(PanelType) -> PanelKernel,
     pub(crate) quantize: QuantizeFn,
     pub(crate) rms_norm: unsafe fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     pub(crate) layer_norm: LayerNormFn,
@@ -77,30 +72,34 @@ pub(crate) struct KernelTable {
 }
 
 impl KernelTable {
-    /// The kernel of a weight format in a layout; `None` if there is none.
-    pub(crate) fn matmul(&self, ty: QuantType, layout: PackLayout) -> Option<Kernel> {
-        let entry = match ty {
-            QuantType::F32 => &self.matmul_f32,
-            QuantType::F16 => &self.matmul_f16,
-            QuantType::BF16 => &self.matmul_bf16,
-            QuantType::Q4_0 => &self.matmul_q4_0,
-            QuantType::Q4_1 => &self.matmul_q4_1,
-            QuantType::Q5_0 => &self.matmul_q5_0,
-            QuantType::Q5_1 => &self.matmul_q5_1,
-            QuantType::Q8_0 => &self.matmul_q8_0,
-            QuantType::Q2_K => &self.matmul_q2_k,
-            QuantType::Q3_K => &self.matmul_q3_k,
-            QuantType::Q4_K => &self.matmul_q4_k,
-            QuantType::Q5_K => &self.matmul_q5_k,
-            QuantType::Q6_K => &self.matmul_q6_k,
-            QuantType::IQ4_NL => &self.matmul_iq4_nl,
-            QuantType::IQ4_XS => &self.matmul_iq4_xs,
-            QuantType::MXFP4 => &self.matmul_mxfp4,
-            _ => return None,
-        };
+    /// The kernel of a format in a layout; `None` if there is none.
+    pub(crate) fn kernel(&self, layout: PackLayout) -> Option<Kernel> {
         match layout {
-            PackLayout::RowMajor => Some(entry.row_major),
-            PackLayout::Panels => entry.panels.map(Kernel::Panels),
+            PackLayout::RowMajor(ty) => self.matmul(ty),
+            PackLayout::Panels(ty) => Some(Kernel::Panels((self.panels)(ty))),
         }
+    }
+
+    /// The kernel of row-major blocks; `None` if there is none.
+    pub(crate) fn matmul(&self, ty: QuantType) -> Option<Kernel> {
+        Some(match ty {
+            QuantType::F32 => self.matmul_f32,
+            QuantType::F16 => self.matmul_f16,
+            QuantType::BF16 => self.matmul_bf16,
+            QuantType::Q4_0 => self.matmul_q4_0,
+            QuantType::Q4_1 => self.matmul_q4_1,
+            QuantType::Q5_0 => self.matmul_q5_0,
+            QuantType::Q5_1 => self.matmul_q5_1,
+            QuantType::Q8_0 => self.matmul_q8_0,
+            QuantType::Q2_K => self.matmul_q2_k,
+            QuantType::Q3_K => self.matmul_q3_k,
+            QuantType::Q4_K => self.matmul_q4_k,
+            QuantType::Q5_K => self.matmul_q5_k,
+            QuantType::Q6_K => self.matmul_q6_k,
+            QuantType::IQ4_NL => self.matmul_iq4_nl,
+            QuantType::IQ4_XS => self.matmul_iq4_xs,
+            QuantType::MXFP4 => self.matmul_mxfp4,
+            _ => return None,
+        })
     }
 }

@@ -6,7 +6,7 @@ use halfbyte_formats::quant;
 
 use crate::dispatch::table::Kernel;
 use crate::error::{KernelError, not_zero, product, same_len, whole_units};
-use crate::pack::{PackLayout, WeightRows};
+use crate::pack::{PackLayout, WeightRows, row_decoder};
 use crate::panel::{self, PanelKernel, Sums};
 use crate::quantized::{GROUP, TILE, poisoned, quantized_words, token_words};
 use crate::{Activations, Kernels, PackedMatrix, Tile};
@@ -76,8 +76,7 @@ pub fn matmul(
         Activations::F32(x) => same_len("matmul input", product("matmul input", tokens, depth)?, x.len())?,
         Activations::Q8(x) => same_len("matmul input", quantized_words(tokens, depth)?, x.len())?,
     }
-    let kernel =
-        k.table().matmul(w.ty(), w.layout()).ok_or(KernelError::LayoutMismatch { found: w.layout().name() })?;
+    let kernel = k.table().kernel(w.layout()).ok_or(KernelError::LayoutMismatch { found: w.layout().name() })?;
     match (x, kernel, store) {
         _ if rows.is_empty() || tokens == 0 => {}
         _ if depth == 0 => {
@@ -153,11 +152,14 @@ pub fn decode_row(w: &PackedMatrix, row: usize, out: &mut [f32]) -> Result<(), K
     let end = row.checked_add(1).ok_or(KernelError::TooLarge { what: "row" })?;
     let weights = w.rows_in(row..end)?;
     match w.layout() {
-        PackLayout::RowMajor => quant::decode(w.ty(), weights.data, out).map_err(|_| KernelError::ShapeMismatch {
+        PackLayout::RowMajor(ty) => quant::decode(ty, weights.data, out).map_err(|_| KernelError::ShapeMismatch {
             what: "decoded row",
             expected: w.depth(),
             found: out.len(),
         }),
-        PackLayout::Panels => Err(KernelError::LayoutMismatch { found: w.layout().name() }),
+        PackLayout::Panels(ty) => {
+            row_decoder(ty)(weights.data, weights.skip, out);
+            Ok(())
+        }
     }
 }

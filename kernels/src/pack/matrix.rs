@@ -5,17 +5,17 @@
 
 use std::ops::Range;
 
-use halfbyte_formats::{Bytes, QuantType};
+use halfbyte_formats::Bytes;
 
 use super::PackLayout;
 use crate::ActivationType;
 use crate::error::{KernelError, product, same_len, whole_units};
 use crate::panel::ROWS;
 
-/// Weights `w: (rows, depth)`, ready to be multiplied. Made by [`Kernels::pack`](crate::Kernels::pack).
+/// Weights `w: (rows, depth)`, ready to be multiplied. Made by [`Kernels::pack`](crate::Kernels::pack) and
+/// [`Kernels::packed`](crate::Kernels::packed).
 #[derive(Clone, Debug)]
 pub struct PackedMatrix {
-    ty: QuantType,
     rows: usize,
     depth: usize,
     /// Bytes of a row; of a sixteenth of a panel where rows are packed.
@@ -26,19 +26,19 @@ pub struct PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Checks the shape against the data: `depth` is a whole number of blocks and `data` exactly `rows` rows.
+    /// Checks the shape against the data: `depth` is a whole number of blocks or units and `data` exactly `rows` rows.
     pub(crate) fn new(
-        ty: QuantType,
         shape: [usize; 2],
         layout: PackLayout,
         activations: ActivationType,
         data: Bytes,
     ) -> Result<Self, KernelError> {
         let [rows, depth] = shape;
-        whole_units("depth", ty.block_len(), depth)?;
-        let row_bytes = product("matrix", depth / ty.block_len(), ty.block_bytes())?;
+        let (len, bytes) = layout.unit();
+        whole_units("depth", len, depth)?;
+        let row_bytes = product("matrix", depth / len, bytes)?;
         same_len("matrix data", product("matrix", layout.stored_rows(rows), row_bytes)?, data.len())?;
-        Ok(Self { ty, rows, depth, row_bytes, layout, activations, data })
+        Ok(Self { rows, depth, row_bytes, layout, activations, data })
     }
 
     /// Outputs: rows of the matrix.
@@ -51,11 +51,6 @@ impl PackedMatrix {
         self.depth
     }
 
-    /// The format of the blocks.
-    pub fn ty(&self) -> QuantType {
-        self.ty
-    }
-
     /// What it is multiplied with.
     pub fn activations(&self) -> ActivationType {
         self.activations
@@ -66,8 +61,8 @@ impl PackedMatrix {
         &self.data
     }
 
-    /// The arrangement of the blocks.
-    pub(crate) fn layout(&self) -> PackLayout {
+    /// How they are stored.
+    pub fn layout(&self) -> PackLayout {
         self.layout
     }
 
@@ -81,8 +76,8 @@ impl PackedMatrix {
             return Err(KernelError::RangeReversed { what: "rows", start, end });
         }
         let (skip, stored) = match self.layout {
-            PackLayout::RowMajor => (0, start..end),
-            PackLayout::Panels => (start % ROWS, start - start % ROWS..end.next_multiple_of(ROWS)),
+            PackLayout::RowMajor(_) => (0, start..end),
+            PackLayout::Panels(_) => (start % ROWS, start - start % ROWS..end.next_multiple_of(ROWS)),
         };
         // Neither product wraps for `end <= rows`: that of all stored rows was computed when the matrix was made.
         let bytes = stored.start * self.row_bytes..stored.end * self.row_bytes;
@@ -125,8 +120,10 @@ impl WeightRows<'_> {
         let bytes = start * self.row_bytes / groups.max(1);
         std::array::from_fn(|row| {
             let at = match self.layout {
-                PackLayout::RowMajor => (panel * ROWS + row).min(self.rows.saturating_sub(1)) * self.row_bytes + bytes,
-                PackLayout::Panels => panel * ROWS * self.row_bytes + ROWS * bytes,
+                PackLayout::RowMajor(_) => {
+                    (panel * ROWS + row).min(self.rows.saturating_sub(1)) * self.row_bytes + bytes
+                }
+                PackLayout::Panels(_) => panel * ROWS * self.row_bytes + ROWS * bytes,
             };
             self.data.get(at..).unwrap_or_default().as_ptr()
         })

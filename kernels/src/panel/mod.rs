@@ -56,7 +56,7 @@ impl Panel {
     /// `panel` was written by a [`BuildFn`] for this kind and so many groups, but for `normal`.
     #[cold]
     pub(crate) unsafe fn settle(panel: *mut Self, kind: Kind, groups: usize) {
-        let zero = if kind.zero_shift < 8 { 1 << kind.zero_shift } else { 0 };
+        let zero = kind.zero();
         let mut normal = true;
         for group in 0..groups {
             // SAFETY: written before, and nobody else's; the references are to what a panel of this kind has.
@@ -100,6 +100,11 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
+    /// The code that stands for zero.
+    pub(crate) const fn zero(self) -> u8 {
+        if self.zero_shift < 8 { 1 << self.zero_shift } else { 0 }
+    }
+
     /// What `F` has.
     pub(crate) const fn of<F: halfbyte_formats::quant::GroupFormat>() -> Self {
         let zero_shift = if F::ZERO == 0 { 32 } else { F::ZERO.ilog2() };

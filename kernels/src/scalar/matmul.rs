@@ -11,7 +11,7 @@ use halfbyte_formats::quant::BlockFormat;
 
 use super::dot::{DECODED, LANES, accumulate, decode_run, reduce};
 use crate::Tile;
-use crate::dispatch::table::{Kernel, Matmul};
+use crate::dispatch::table::Kernel;
 use crate::pack::WeightRows;
 
 /// Tokens that share a decoded piece.
@@ -21,9 +21,9 @@ const TOKENS: usize = 8;
 const PIECE: usize = 256;
 
 /// The table entry of a stored format.
-pub(super) const fn entry<F: BlockFormat>() -> Matmul {
+pub(super) const fn entry<F: BlockFormat>() -> Kernel {
     const { assert!(PIECE.is_multiple_of(F::LEN)) };
-    Matmul { row_major: Kernel::Float { gemv: product::<F, 1>, gemm: product::<F, TOKENS> }, panels: None }
+    Kernel::Float { gemv: product::<F, 1>, gemm: product::<F, TOKENS> }
 }
 
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`, at most `T` tokens at a time.

@@ -42,6 +42,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     matmul_iq4_nl: matmul::entry::<IQ4_NL>(),
     matmul_iq4_xs: matmul::entry::<IQ4_XS>(),
     matmul_mxfp4: matmul::entry::<MXFP4>(),
+    panels: panel::packed,
     quantize: quantize::quantize,
     rms_norm: norm::rms_norm,
     layer_norm: norm::layer_norm,

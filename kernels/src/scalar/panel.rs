@@ -2,8 +2,9 @@
 
 use std::slice;
 
-use halfbyte_formats::quant::{GROUP, GroupFormat};
+use halfbyte_formats::quant::{GROUP, Group, GroupFormat, PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0, U4Group};
 
+use crate::pack::{PanelFormat, U4};
 use crate::panel::{Kind, Micro, Panel, PanelKernel, ROWS, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 
@@ -12,8 +13,41 @@ pub(crate) const fn row_major<F: GroupFormat>() -> PanelKernel {
     PanelKernel { kind: Kind::of::<F>(), build: build::<F>, micro, prefetch }
 }
 
+/// The kernel for panels of `ty`.
+pub(crate) fn packed(ty: PanelType) -> PanelKernel {
+    match ty {
+        PanelType::Q4_0 => panels::<Q4_0>(),
+        PanelType::Q5_0 => panels::<Q5_0>(),
+        PanelType::Q8_0 => panels::<Q8_0>(),
+        PanelType::Q4_K => panels::<Q4_K>(),
+        PanelType::Q5_K => panels::<Q5_K>(),
+        PanelType::Q6_K => panels::<Q6_K>(),
+        PanelType::U4 { group: U4Group::G32, zeros: false } => panels::<U4<32, false>>(),
+        PanelType::U4 { group: U4Group::G32, zeros: true } => panels::<U4<32, true>>(),
+        PanelType::U4 { group: U4Group::G64, zeros: false } => panels::<U4<64, false>>(),
+        PanelType::U4 { group: U4Group::G64, zeros: true } => panels::<U4<64, true>>(),
+        PanelType::U4 { group: U4Group::G128, zeros: false } => panels::<U4<128, false>>(),
+        PanelType::U4 { group: U4Group::G128, zeros: true } => panels::<U4<128, true>>(),
+    }
+}
+
+const fn panels<P: PanelFormat>() -> PanelKernel {
+    PanelKernel { kind: P::KIND, build: build_packed::<P>, micro, prefetch }
+}
+
 /// Nothing: what a CPU fetches by itself will do here.
 pub(crate) fn prefetch(_at: *const u8, _len: usize) {}
+
+impl Panel {
+    fn put(&mut self, group: usize, row: usize, found: &Group) {
+        for (line, codes) in found.codes.as_chunks::<4>().0.iter().enumerate() {
+            self.codes[group][line][4 * row..][..4].copy_from_slice(codes);
+        }
+        let [low, high] = found.scales;
+        (self.scales[group][row], self.scales_high[group][row]) = (low, high);
+        self.mins[group][row] = found.min;
+    }
+}
 
 /// A [`BuildFn`](crate::panel::BuildFn) for row-major blocks of `F`.
 ///
@@ -32,16 +66,35 @@ unsafe fn build<F: GroupFormat>(rows: &[*const u8; ROWS], groups: usize, panel: 
         for group in 0..groups {
             let block = blocks.chunks_exact(F::BYTES).nth(group / per_block).unwrap_or_default();
             let Some(found) = F::group(block, group % per_block) else { continue };
-            for (line, codes) in found.codes.as_chunks::<4>().0.iter().enumerate() {
-                panel.codes[group][line][4 * row..][..4].copy_from_slice(codes);
-            }
-            let [low, high] = found.scales;
-            (panel.scales[group][row], panel.scales_high[group][row]) = (low, high);
-            panel.mins[group][row] = found.min;
+            panel.put(group, row, &found);
         }
     }
     // SAFETY: written just now.
     unsafe { Panel::settle(panel, Kind::of::<F>(), groups) };
+}
+
+/// A [`BuildFn`](crate::panel::BuildFn) for panels of `P`.
+///
+/// # Safety
+/// As there.
+unsafe fn build_packed<P: PanelFormat>(rows: &[*const u8; ROWS], groups: usize, panel: *mut Panel) {
+    // SAFETY: `panel` can be written; every byte of zeros is a valid number, and `false`.
+    unsafe { panel.write_bytes(0, 1) };
+    // SAFETY: just initialised, and nobody else's.
+    let panel = unsafe { &mut *panel };
+    let per_unit = P::PANEL.unit_len() / GROUP;
+    let len = groups.div_ceil(per_unit) * P::PANEL.unit_bytes();
+    // SAFETY: whole units for `groups` groups can be read there.
+    let units = unsafe { slice::from_raw_parts(rows[0], len) };
+    for group in 0..groups {
+        let unit = units.chunks_exact(P::PANEL.unit_bytes()).nth(group / per_unit).unwrap_or_default();
+        for row in 0..ROWS {
+            let Some(found) = P::group(unit, group % per_unit, row) else { continue };
+            panel.put(group, row, &found);
+        }
+    }
+    // SAFETY: written just now.
+    unsafe { Panel::settle(panel, P::KIND, groups) };
 }
 
 /// A [`MicroFn`](crate::panel::MicroFn).

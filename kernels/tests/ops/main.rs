@@ -11,5 +11,6 @@ mod exactness;
 mod kv;
 mod matmul;
 mod norm;
+mod packed;
 mod rope;
 mod softmax;

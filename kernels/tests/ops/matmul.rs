@@ -2,7 +2,7 @@
 
 use halfbyte_formats::{Bytes, QuantType, quant};
 use halfbyte_kernels::ops::{self, Store};
-use halfbyte_kernels::{ActivationType, Activations, Isa, Kernels, PackedMatrix, Tile};
+use halfbyte_kernels::{ActivationType, Activations, Isa, Kernels, PackLayout, PackedMatrix, Tile};
 
 use crate::common::{
     GROUPED, ROUNDING, Rng, TINY, assert_close, bits, for_each_isa, groups, guarded, guarded_in_place, packed, product,
@@ -332,7 +332,7 @@ fn decoded_rows() {
             let mut expected = vec![0.0; rows * depth];
             quant::decode(ty, &data, &mut expected).expect("whole blocks");
             let w = k.pack(ty, rows, depth, Bytes::from(data.to_vec())).expect("valid shape");
-            assert_eq!((w.rows(), w.depth(), w.ty(), w.data()), (rows, depth, ty, &*data));
+            assert_eq!((w.rows(), w.depth(), w.layout(), w.data()), (rows, depth, PackLayout::RowMajor(ty), &*data));
             for (row, expected) in expected.chunks(depth).enumerate() {
                 let out = guarded(depth, |out| ops::decode_row(&w, row, out).expect("a row"));
                 assert_eq!(out, expected, "{ty:?} row {row}");

@@ -3,7 +3,7 @@
 use halfbyte_formats::quant::BlockFormat;
 
 use super::lanes::Ymm;
-use crate::dispatch::table::{Kernel, Matmul};
+use crate::dispatch::table::Kernel;
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::WeightRows;
 use crate::simd::{self, Blocks, Decode, Elements, Plain, TOKENS};
@@ -44,15 +44,13 @@ pub(in crate::x86) unsafe fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize,
 }
 
 /// The kernels of a format of one element a number.
-pub(in crate::x86) const fn plain<E: Plain>() -> Matmul {
-    let row_major = Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> };
-    Matmul { row_major, panels: None }
+pub(in crate::x86) const fn plain<E: Plain>() -> Kernel {
+    Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
 }
 
 /// The kernels of a format without panels.
-pub(in crate::x86) const fn blocks<F: BlockFormat>() -> Matmul {
-    let row_major = Kernel::Float { gemv: decoded::<Blocks<F>, 1>, gemm: decoded::<Blocks<F>, TOKENS> };
-    Matmul { row_major, panels: None }
+pub(in crate::x86) const fn blocks<F: BlockFormat>() -> Kernel {
+    Kernel::Float { gemv: decoded::<Blocks<F>, 1>, gemm: decoded::<Blocks<F>, TOKENS> }
 }
 
 /// See [`simd::gemv`].

@@ -9,7 +9,7 @@ use halfbyte_formats::quant::{
     GroupFormat, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 
-use crate::dispatch::table::{Kernel, KernelTable, Matmul};
+use crate::dispatch::table::{Kernel, KernelTable};
 use crate::panel::{BuildFn, PanelKernel};
 use crate::scalar;
 use crate::scalar as below;
@@ -48,7 +48,6 @@ pub(crate) static TABLE: KernelTable = KernelTable {
 };
 
 /// The kernel of row-major blocks of `F`, which `build` reads.
-const fn row_major<F: GroupFormat>(build: BuildFn) -> Matmul {
-    let kernel = PanelKernel { build, ..scalar::panel::row_major::<F>() };
-    Matmul { row_major: Kernel::Panels(kernel), panels: None }
+const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
+    Kernel::Panels(PanelKernel { build, ..scalar::panel::row_major::<F>() })
 }

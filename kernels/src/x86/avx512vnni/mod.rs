@@ -11,7 +11,7 @@ use halfbyte_formats::quant::{
 };
 
 use super::avx2 as below;
-use crate::dispatch::table::{Kernel, KernelTable, Matmul};
+use crate::dispatch::table::{Kernel, KernelTable};
 use crate::panel::{BuildFn, PanelKernel};
 use crate::scalar;
 use crate::simd::{Brain, Half, Single};
@@ -49,7 +49,6 @@ pub(crate) static TABLE: KernelTable = KernelTable {
 };
 
 /// The kernel of row-major blocks of `F`, which `build` reads.
-const fn row_major<F: GroupFormat>(build: BuildFn) -> Matmul {
-    let kernel = PanelKernel { build, micro: panel::micro, ..scalar::panel::row_major::<F>() };
-    Matmul { row_major: Kernel::Panels(kernel), panels: None }
+const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
+    Kernel::Panels(PanelKernel { build, micro: panel::micro, ..scalar::panel::row_major::<F>() })
 }
