@@ -43,7 +43,7 @@ impl OptionalModelArg {
 /// What computes.
 #[derive(clap::Args)]
 pub(crate) struct ComputeArgs {
-    /// Threads that compute [default: as many as this process may use]
+    /// Threads that compute [default: one per fast core]
     #[arg(long, value_name = "N", value_parser = count(1, MAX_THREADS))]
     pub(crate) threads: Option<usize>,
     /// Use this instruction set instead of the best one this machine has

@@ -14,7 +14,7 @@ use crate::{
     Compat, RopeFactors, RuntimeError, Session, SessionOptions,
     compat::Semantics,
     config::ModelConfig,
-    exec::Team,
+    exec::{Team, default_threads},
     models::{self, Graph, Input},
     text::{Tokenizer, TokenizerOptions},
 };
@@ -39,7 +39,8 @@ const MAX_THREADS: usize = 256;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Threads that compute, the caller included; by default as many as this process may use.
+    /// Threads that compute, the caller included; by default one per fast core that this process may use: slow
+    /// cores, and second threads of a core, do not count.
     pub threads: Option<usize>,
     /// Forces an instruction set; by default the best one this machine has.
     pub isa: Option<Isa>,
@@ -102,9 +103,7 @@ impl Model {
     fn load(start: Instant, file: &Gguf, mtp: Option<&Gguf>, options: &LoadOptions) -> Result<Self, RuntimeError> {
         let span = tracing::info_span!("load", architecture = tracing::field::Empty);
         let _entered = span.enter();
-        let threads = options
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS));
+        let threads = options.threads.unwrap_or_else(|| default_threads().min(MAX_THREADS));
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(RuntimeError::InvalidOption {
                 option: "threads",

@@ -1,10 +1,12 @@
 //! How a forward pass uses the machine: a team of threads, rotation tables and an arena of activations.
 
+mod cores;
 mod rope;
 mod scratch;
 mod split;
 mod team;
 
+pub(crate) use cores::default_threads;
 pub use rope::FactorSet;
 pub(crate) use rope::Rotations;
 pub(crate) use scratch::{LOGIT_ROWS, Scratch};
