@@ -6,7 +6,7 @@ use halfbyte_formats::quant;
 
 use crate::dispatch::table::Kernel;
 use crate::error::{KernelError, not_zero, product, same_len, whole_units};
-use crate::pack::{PackLayout, WeightRows, row_decoder};
+use crate::pack::{self, PackLayout, WeightRows};
 use crate::panel::{self, PanelKernel, Sums};
 use crate::quantized::{GROUP, TILE, poisoned, quantized_words, token_words};
 use crate::{Activations, Kernels, PackedMatrix, Tile};
@@ -158,7 +158,7 @@ pub fn decode_row(w: &PackedMatrix, row: usize, out: &mut [f32]) -> Result<(), K
             found: out.len(),
         }),
         PackLayout::Panels(ty) => {
-            row_decoder(ty)(weights.data, weights.skip, out);
+            pack::decode_row(ty, weights.data, weights.skip, out);
             Ok(())
         }
     }

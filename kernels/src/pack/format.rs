@@ -3,10 +3,11 @@
 use halfbyte_formats::quant::{GROUP, Group, GroupFormat, PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0, U4Group};
 
 use super::u4::U4;
+use crate::panel::build::BuildStored;
 use crate::panel::{Kind, ROWS};
 
-/// A format of panels. Plain code: what it costs is paid per row of an embedding, or by the scalar tier.
-pub(crate) trait PanelFormat {
+/// A format of panels. `group` is plain code: what it costs is paid per row of an embedding, or by the scalar tier.
+pub(crate) trait PanelFormat: BuildStored {
     /// The value that names it.
     const PANEL: PanelType;
     /// What its groups have.
@@ -22,26 +23,47 @@ pub(crate) trait BlockPanels: PanelFormat + GroupFormat {
     fn put(unit: &mut [u8], row: usize, blocks: &[u8]) -> Option<()>;
 }
 
-/// The function that decodes one row of a panel of `ty`: `(panel, row < 16, out)`.
-pub(crate) const fn row_decoder(ty: PanelType) -> fn(&[u8], usize, &mut [f32]) {
+/// Something that each format has one of.
+pub(crate) trait OfFormat {
+    /// What it is.
+    type Output;
+    /// That of one format.
+    fn of<P: PanelFormat>(self) -> Self::Output;
+}
+
+/// That of the format `ty`.
+pub(crate) fn of_format<T: OfFormat>(ty: PanelType, it: T) -> T::Output {
     match ty {
-        PanelType::Q4_0 => decode_row::<Q4_0>,
-        PanelType::Q5_0 => decode_row::<Q5_0>,
-        PanelType::Q8_0 => decode_row::<Q8_0>,
-        PanelType::Q4_K => decode_row::<Q4_K>,
-        PanelType::Q5_K => decode_row::<Q5_K>,
-        PanelType::Q6_K => decode_row::<Q6_K>,
-        PanelType::U4 { group: U4Group::G32, zeros: false } => decode_row::<U4<32, false>>,
-        PanelType::U4 { group: U4Group::G32, zeros: true } => decode_row::<U4<32, true>>,
-        PanelType::U4 { group: U4Group::G64, zeros: false } => decode_row::<U4<64, false>>,
-        PanelType::U4 { group: U4Group::G64, zeros: true } => decode_row::<U4<64, true>>,
-        PanelType::U4 { group: U4Group::G128, zeros: false } => decode_row::<U4<128, false>>,
-        PanelType::U4 { group: U4Group::G128, zeros: true } => decode_row::<U4<128, true>>,
+        PanelType::Q4_0 => it.of::<Q4_0>(),
+        PanelType::Q5_0 => it.of::<Q5_0>(),
+        PanelType::Q8_0 => it.of::<Q8_0>(),
+        PanelType::Q4_K => it.of::<Q4_K>(),
+        PanelType::Q5_K => it.of::<Q5_K>(),
+        PanelType::Q6_K => it.of::<Q6_K>(),
+        PanelType::U4 { group: U4Group::G32, zeros: false } => it.of::<U4<32, false>>(),
+        PanelType::U4 { group: U4Group::G32, zeros: true } => it.of::<U4<32, true>>(),
+        PanelType::U4 { group: U4Group::G64, zeros: false } => it.of::<U4<64, false>>(),
+        PanelType::U4 { group: U4Group::G64, zeros: true } => it.of::<U4<64, true>>(),
+        PanelType::U4 { group: U4Group::G128, zeros: false } => it.of::<U4<128, false>>(),
+        PanelType::U4 { group: U4Group::G128, zeros: true } => it.of::<U4<128, true>>(),
     }
 }
 
+/// Decodes row `row < 16` of a panel of `ty` to `out: (depth,)`.
+pub(crate) fn decode_row(ty: PanelType, panel: &[u8], row: usize, out: &mut [f32]) {
+    struct Decode<'a>(&'a [u8], usize, &'a mut [f32]);
+    impl OfFormat for Decode<'_> {
+        type Output = ();
+
+        fn of<P: PanelFormat>(self) {
+            decode::<P>(self.0, self.1, self.2);
+        }
+    }
+    of_format(ty, Decode(panel, row, out));
+}
+
 /// `out[k] = w[row][k]`, in the roundings of the block formats.
-fn decode_row<P: PanelFormat>(panel: &[u8], row: usize, out: &mut [f32]) {
+fn decode<P: PanelFormat>(panel: &[u8], row: usize, out: &mut [f32]) {
     let units = panel.chunks_exact(P::PANEL.unit_bytes()).zip(out.chunks_exact_mut(P::PANEL.unit_len()));
     for (unit, out) in units {
         for (index, out) in out.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {

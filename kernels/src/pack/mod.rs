@@ -10,7 +10,8 @@ mod q6_k;
 mod rows;
 mod u4;
 
-pub(crate) use format::{PanelFormat, row_decoder};
+pub(crate) use codes::group_bytes;
+pub(crate) use format::{OfFormat, PanelFormat, decode_row, of_format};
 pub use layout::PackLayout;
 pub use matrix::PackedMatrix;
 pub(crate) use matrix::WeightRows;

@@ -2,9 +2,9 @@
 
 use std::slice;
 
-use halfbyte_formats::quant::{GROUP, Group, GroupFormat, PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0, U4Group};
+use halfbyte_formats::quant::{GROUP, Group, GroupFormat, PanelType};
 
-use crate::pack::{PanelFormat, U4};
+use crate::pack::{OfFormat, PanelFormat, of_format};
 use crate::panel::{Kind, Micro, Panel, PanelKernel, ROWS, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 
@@ -15,24 +15,15 @@ pub(crate) const fn row_major<F: GroupFormat>() -> PanelKernel {
 
 /// The kernel for panels of `ty`.
 pub(crate) fn packed(ty: PanelType) -> PanelKernel {
-    match ty {
-        PanelType::Q4_0 => panels::<Q4_0>(),
-        PanelType::Q5_0 => panels::<Q5_0>(),
-        PanelType::Q8_0 => panels::<Q8_0>(),
-        PanelType::Q4_K => panels::<Q4_K>(),
-        PanelType::Q5_K => panels::<Q5_K>(),
-        PanelType::Q6_K => panels::<Q6_K>(),
-        PanelType::U4 { group: U4Group::G32, zeros: false } => panels::<U4<32, false>>(),
-        PanelType::U4 { group: U4Group::G32, zeros: true } => panels::<U4<32, true>>(),
-        PanelType::U4 { group: U4Group::G64, zeros: false } => panels::<U4<64, false>>(),
-        PanelType::U4 { group: U4Group::G64, zeros: true } => panels::<U4<64, true>>(),
-        PanelType::U4 { group: U4Group::G128, zeros: false } => panels::<U4<128, false>>(),
-        PanelType::U4 { group: U4Group::G128, zeros: true } => panels::<U4<128, true>>(),
-    }
-}
+    struct Panels;
+    impl OfFormat for Panels {
+        type Output = PanelKernel;
 
-const fn panels<P: PanelFormat>() -> PanelKernel {
-    PanelKernel { kind: P::KIND, build: build_packed::<P>, micro, prefetch }
+        fn of<P: PanelFormat>(self) -> PanelKernel {
+            PanelKernel { kind: P::KIND, build: build_packed::<P>, micro, prefetch }
+        }
+    }
+    of_format(ty, Panels)
 }
 
 /// Nothing: what a CPU fetches by itself will do here.

@@ -2,6 +2,7 @@
 
 #[cfg(all(unix, not(miri)))]
 mod guard;
+mod packed;
 mod panel;
 mod quantize;
 

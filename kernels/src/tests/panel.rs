@@ -84,7 +84,7 @@ fn blocks(ty: QuantType, len: usize, blocks: Blocks, rng: &mut Rng) -> Vec<u8> {
 }
 
 /// What a build function makes of rows.
-fn built(build: BuildFn, rows: &[*const u8; ROWS], groups: usize) -> Box<Panel> {
+pub(super) fn built(build: BuildFn, rows: &[*const u8; ROWS], groups: usize) -> Box<Panel> {
     let mut panel = Box::new(MaybeUninit::<Panel>::uninit());
     // SAFETY: the panel's own bytes; any bytes are codes and scales.
     unsafe { panel.as_mut_ptr().write_bytes(0xa5, 1) };
@@ -101,7 +101,7 @@ fn differing(found: &[[f32; ROWS]], expected: &[[f32; ROWS]]) -> Option<usize> {
 }
 
 #[track_caller]
-fn assert_same(what: &str, kind: Kind, groups: usize, found: &Panel, expected: &Panel) {
+pub(super) fn assert_same(what: &str, kind: Kind, groups: usize, found: &Panel, expected: &Panel) {
     assert_eq!(found.normal, expected.normal, "{what}: normal");
     assert_eq!(differing(&found.scales[..groups], &expected.scales[..groups]), None, "{what}: scales");
     if kind.halves {

@@ -12,6 +12,7 @@
 
 mod k;
 mod legacy;
+mod packed;
 mod q6_k;
 
 use std::mem::{MaybeUninit, offset_of};
@@ -19,6 +20,7 @@ use std::slice;
 
 pub(crate) use k::{q4_k, q5_k};
 pub(crate) use legacy::{q4_0, q5_0, q8_0};
+pub(crate) use packed::{BuildStored, StoredLanes};
 pub(crate) use q6_k::q6_k;
 
 use super::{GROUPS, Kind, Panel, ROWS};

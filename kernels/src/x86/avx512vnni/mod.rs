@@ -3,11 +3,12 @@
 mod build;
 mod float;
 mod lanes;
+mod packed;
 mod panel;
 mod simd;
 
 use halfbyte_formats::quant::{
-    GroupFormat, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    GroupFormat, IQ4_NL, IQ4_XS, MXFP4, PanelType, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 
 use super::avx2 as below;
@@ -37,6 +38,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     matmul_iq4_nl: float::blocks::<IQ4_NL>(),
     matmul_iq4_xs: float::blocks::<IQ4_XS>(),
     matmul_mxfp4: float::blocks::<MXFP4>(),
+    panels,
     rms_norm: float::rms_norm,
     layer_norm: float::layer_norm,
     rope_neox: float::rope_neox,
@@ -51,4 +53,9 @@ pub(crate) static TABLE: KernelTable = KernelTable {
 /// The kernel of row-major blocks of `F`, which `build` reads.
 const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
     Kernel::Panels(PanelKernel { build, micro: panel::micro, ..scalar::panel::row_major::<F>() })
+}
+
+/// The kernel of weights stored in panels of `ty`.
+fn panels(ty: PanelType) -> PanelKernel {
+    PanelKernel { build: packed::build(ty), micro: panel::micro, ..scalar::panel::packed(ty) }
 }
