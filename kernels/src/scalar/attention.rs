@@ -45,13 +45,7 @@ pub(super) fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: Queries<'_>
 }
 
 /// At most [`HEADS`] query heads of a token over a cache of `E`.
-fn heads_of<E: BlockFormat>(
-    a: &AttentionGqa<'_>,
-    kv_head: usize,
-    visible: Range<usize>,
-    q: &[f32],
-    out: &mut [f32],
-) {
+fn heads_of<E: BlockFormat>(a: &AttentionGqa<'_>, kv_head: usize, visible: Range<usize>, q: &[f32], out: &mut [f32]) {
     let dim = a.layout.head_dim;
     let cell = dim * E::BYTES;
     let head = kv_head * a.layout.capacity;

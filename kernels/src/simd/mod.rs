@@ -19,9 +19,9 @@ mod softmax;
 pub(crate) use act::{add, silu_mul};
 pub(crate) use attention::attention_gqa;
 pub(crate) use float::{Blocks, Decode, Dots, Elements, TOKENS, decoded, dots, gemv};
-pub(crate) use plain::{Brain, Half, Plain, Single};
 pub(crate) use kv::kv_append;
 pub(crate) use norm::{layer_norm, rms_norm};
+pub(crate) use plain::{Brain, Half, Plain, Single};
 pub(crate) use product::{Product, product};
 pub(crate) use rope::rope_neox;
 pub(crate) use softmax::softmax;
@@ -44,7 +44,7 @@ pub(crate) trait Simd: Copy {
     ///
     /// # Safety
     /// As for [`product`].
-    unsafe fn product(self, p: &Product, columns: usize);
+    unsafe fn product<E: Plain>(self, p: &Product, columns: usize);
     /// Rows and tokens of a [`Dots`] that are worth a call.
     const DOTS: (usize, usize);
     /// Runs [`dots`] for `d.rows` rows and `d.tokens` tokens, numbers within these limits.

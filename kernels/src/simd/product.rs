@@ -9,18 +9,18 @@
 
 use std::ops::Range;
 
-use super::{LANES, Simd};
+use super::{LANES, Plain, Simd};
 
 /// Most rows of any instruction set.
 pub(crate) const ROWS: usize = 6;
 
-/// `out[r][c] = Σ_k a[r][k] · b[k][c]`, or adds that to `out`, for `rows` rows.
+/// `out[r][c] = Σ_k a[r][k] · b[k][c]`, or adds that to `out`, for `rows` rows. Elements of `b` may be of any plain format.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
     /// Where each of the `rows` rows of `a` begins.
     pub(crate) a: [*const f32; ROWS],
-    pub(crate) b: *const f32,
-    /// Elements from one row of `b` to the next.
+    pub(crate) b: *const u8,
+    /// Bytes from one row of `b` to the next.
     pub(crate) b_stride: usize,
     pub(crate) depth: usize,
     pub(crate) out: *mut f32,
@@ -36,12 +36,12 @@ pub(crate) struct Product {
 /// # Safety
 /// `p.rows` is in `1..=S::ROWS`, and all that [`product`] demands holds for the columns.
 #[inline(always)]
-pub(crate) unsafe fn multiply<S: Simd>(s: S, p: Product, columns: Range<usize>) {
+pub(crate) unsafe fn multiply<S: Simd, E: Plain>(s: S, p: Product, columns: Range<usize>) {
     let most = S::columns(p.rows);
     for column in columns.clone().step_by(most) {
-        let (b, out) = (p.b.wrapping_add(column * LANES), p.out.wrapping_add(column * LANES));
+        let (b, out) = (p.b.wrapping_add(column * LANES * E::BYTES), p.out.wrapping_add(column * LANES));
         // SAFETY: the same contract, for some of the columns.
-        unsafe { s.product(&Product { b, out, ..p }, most.min(columns.end - column)) };
+        unsafe { s.product::<E>(&Product { b, out, ..p }, most.min(columns.end - column)) };
     }
 }
 
@@ -49,10 +49,10 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, p: Product, columns: Range<usize>) 
 ///
 /// # Safety
 /// `p.rows == R <= ROWS`. For all `r < R`, `k < p.depth` and `c < 16 C`, these elements are there and
-/// nobody writes them: `p.a[r][k]` and `p.b[k * p.b_stride + c]`; and nobody else uses `p.out[r * p.out_stride + c]`, which is
+/// nobody writes them: `p.a[r][k]` and, of `E`, number `c` from `p.b + k * p.b_stride` on; and nobody else uses `p.out[r * p.out_stride + c]`, which is
 /// initialised if `p.add`.
 #[inline(always)]
-pub(crate) unsafe fn product<S: Simd, const R: usize, const C: usize>(s: S, p: &Product) {
+pub(crate) unsafe fn product<S: Simd, E: Plain, const R: usize, const C: usize>(s: S, p: &Product) {
     let mut sums = [[s.splat(0.0); C]; R];
     if p.add {
         for (r, sums) in sums.iter_mut().enumerate() {
@@ -67,7 +67,7 @@ pub(crate) unsafe fn product<S: Simd, const R: usize, const C: usize>(s: S, p: &
         let mut line = [s.splat(0.0); C];
         for (c, line) in line.iter_mut().enumerate() {
             // SAFETY: 16 elements of row `k < depth` of `b`, from column `16 c < 16 C` on.
-            *line = unsafe { s.load_at(b.wrapping_add(c * LANES)) };
+            *line = unsafe { E::load_at(s, b.wrapping_add(c * LANES * E::BYTES)) };
         }
         for (sums, a) in sums.iter_mut().zip(p.a) {
             // SAFETY: element `k < depth` of a row of `a`; there are `R` pairs.

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::Ymm;
-use crate::simd::{Dots, LANES, Product, Simd, dots, product};
+use crate::simd::{Dots, LANES, Plain, Product, Simd, dots, product};
 
 /// Calls an intrinsic of the tier that has no other condition.
 macro_rules! cpu {
@@ -34,21 +34,21 @@ impl Simd for Ymm {
     const ROWS: usize = 6;
     const DOTS: (usize, usize) = (2, 3);
 
-    /// Twelve registers of sums: two for each row and column; one row reads a line only once.
+    /// Of sixteen registers, two for each sum, two for each column of a line (none with one row, which reads it once), one
+    /// for an element.
     #[inline(always)]
     fn columns(rows: usize) -> usize {
         match rows {
             1 => 4,
-            2 => 3,
-            3 => 2,
+            2 => 2,
             _ => 1,
         }
     }
 
     #[inline(always)]
-    unsafe fn product(self, p: &Product, columns: usize) {
+    unsafe fn product<E: Plain>(self, p: &Product, columns: usize) {
         // SAFETY: the same contract; the value is the proof of the features.
-        unsafe { product_of(self, p, columns) }
+        unsafe { product_of::<E>(self, p, columns) }
     }
 
     #[inline(always)]
@@ -226,21 +226,20 @@ impl Simd for Ymm {
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn product_of(ymm: Ymm, p: &Product, columns: usize) {
+unsafe fn product_of<E: Plain>(ymm: Ymm, p: &Product, columns: usize) {
     macro_rules! by_numbers {
         ($($rows:literal, $columns:literal;)*) => {
             match (p.rows, columns) {
                 // SAFETY: the same contract, for these numbers.
-                $(($rows, $columns) => unsafe { product::<Ymm, $rows, $columns>(ymm, p) },)*
+                $(($rows, $columns) => unsafe { product::<Ymm, E, $rows, $columns>(ymm, p) },)*
                 _ => debug_assert!(false, "{} rows, {columns} columns", p.rows),
             }
         };
     }
     by_numbers! {
         1, 1; 1, 2; 1, 3; 1, 4;
-        2, 1; 2, 2; 2, 3;
-        3, 1; 3, 2;
-        4, 1; 5, 1; 6, 1;
+        2, 1; 2, 2;
+        3, 1; 4, 1; 5, 1; 6, 1;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::Zmm;
-use crate::simd::{Dots, LANES, Product, Simd, dots, product};
+use crate::simd::{Dots, LANES, Plain, Product, Simd, dots, product};
 
 /// Calls an intrinsic of the tier that has no other condition.
 macro_rules! cpu {
@@ -26,9 +26,9 @@ impl Simd for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn product(self, p: &Product, columns: usize) {
+    unsafe fn product<E: Plain>(self, p: &Product, columns: usize) {
         // SAFETY: the same contract; the value is the proof of the features.
-        unsafe { product_of(self, p, columns) }
+        unsafe { product_of::<E>(self, p, columns) }
     }
 
     #[inline(always)]
@@ -201,12 +201,12 @@ impl Simd for Zmm {
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn product_of(zmm: Zmm, p: &Product, columns: usize) {
+unsafe fn product_of<E: Plain>(zmm: Zmm, p: &Product, columns: usize) {
     macro_rules! by_numbers {
         ($($rows:literal, $columns:literal;)*) => {
             match (p.rows, columns) {
                 // SAFETY: the same contract, for these numbers.
-                $(($rows, $columns) => unsafe { product::<Zmm, $rows, $columns>(zmm, p) },)*
+                $(($rows, $columns) => unsafe { product::<Zmm, E, $rows, $columns>(zmm, p) },)*
                 _ => debug_assert!(false, "{} rows, {columns} columns", p.rows),
             }
         };

@@ -16,12 +16,15 @@
 //!
 //! Scratch is 59 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one [`Product`].
 
+mod rows;
+
 use std::array;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::{ptr, slice};
 
+use self::rows::{Row, blocks, ends, rows};
 use super::exp::exp;
 use super::plain::{Half, Plain, Single};
 use super::product::{Product, ROWS, multiply};
@@ -67,28 +70,6 @@ pub(crate) unsafe fn attention_gqa<S: Simd>(
     }
 }
 
-/// A query head of a token, and what is known of its result.
-struct Row {
-    q: *const f32,
-    out: *mut f32,
-    /// Visible positions.
-    start: usize,
-    end: usize,
-    /// Largest score so far.
-    max: f32,
-    /// What the present tile multiplies earlier results by.
-    decay: f32,
-    /// Sum of the weights so far, in parts.
-    sum: [f32; LANES],
-}
-
-impl Row {
-    /// The keys of `tile..tile + KEYS` that it sees, counted from `tile`.
-    fn within(&self, tile: usize) -> Range<usize> {
-        self.start.max(tile) - tile..self.end.min(tile + KEYS).max(tile) - tile
-    }
-}
-
 /// Written before it is read, whatever part of it that is.
 #[repr(C, align(64))]
 struct Scratch {
@@ -99,39 +80,6 @@ struct Scratch {
     /// `[row][d]`: sums over the tile.
     sums: [f32; ROWS * DIMS],
     rows: [MaybeUninit<Row>; BLOCK],
-}
-
-/// Rows `range` of all `tokens · heads`, nothing being known yet; zeros in `out`.
-///
-/// # Safety
-/// As [`attention_gqa`]; `to` has room for the rows, which live there as long as nothing else writes it.
-#[inline(always)]
-unsafe fn rows<'s>(
-    a: &AttentionGqa<'_>,
-    q: Queries<'_>,
-    range: Range<usize>,
-    out: &mut Tile<'_>,
-    to: *mut Row,
-) -> &'s mut [Row] {
-    let dim = a.layout.head_dim;
-    let heads = out.rows() / dim;
-    let mut n = 0;
-    for token in range.start / heads..range.end.div_ceil(heads) {
-        let skip = if n == 0 { range.start % heads } else { 0 };
-        let Range { start, end } = a.visible(token);
-        let outs = out.row_mut(token).chunks_exact_mut(dim).enumerate().skip(skip);
-        for (head, out) in outs.take(range.len() - n) {
-            out.fill(0.0);
-            let q = q.data.as_ptr().wrapping_add(token * q.stride + head * dim);
-            let out = out.as_mut_ptr();
-            let row = Row { q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES] };
-            // SAFETY: `n < range.len()`, for as many there is room.
-            unsafe { to.add(n).write(row) };
-            n += 1;
-        }
-    }
-    // SAFETY: the first `n` were just written.
-    unsafe { slice::from_raw_parts_mut(to, n) }
 }
 
 /// One head of the cache, and the scratch.
@@ -213,8 +161,8 @@ impl<E: Plain> Head<E> {
                 let [start, end] = ends(rows, tile).map(|row| row.start..row.end);
                 let product = Product {
                     a: array::from_fn(|r| rows.get(r).map_or(ptr::null(), |row| row.q.wrapping_add(piece))),
-                    b: self.tile,
-                    b_stride: KEYS,
+                    b: self.tile.cast(),
+                    b_stride: KEYS * Single::BYTES,
                     depth: dims.len(),
                     out: self.scores.wrapping_add(at * KEYS),
                     out_stride: KEYS,
@@ -222,12 +170,12 @@ impl<E: Plain> Head<E> {
                     add: piece > 0,
                 };
                 // SAFETY: `q` are heads, `transpose` filled `dims` of these columns; the scores of these rows are ours.
-                unsafe { multiply(s, product, start.start / LANES..end.end.div_ceil(LANES)) };
+                unsafe { multiply::<S, Single>(s, product, start.start / LANES..end.end.div_ceil(LANES)) };
             }
         }
     }
 
-    /// `tile[d][key]` for `dims` and the vectors that `keys` lie in, zeros where there is no key.
+    /// `tile[d][key]` for `dims` and the vectors that `keys` lie in, any key where there is none.
     ///
     /// # Safety
     /// As [`score`](Self::score); at most [`DIMS`] of the dimensions of a head.
@@ -237,10 +185,8 @@ impl<E: Plain> Head<E> {
             for d in dims.clone().step_by(LANES) {
                 let mut lines = [s.splat(0.0); LANES];
                 for (pos, line) in (tile + column * LANES..).zip(&mut lines) {
-                    if keys.contains(&pos) {
-                        // SAFETY: the cache has `keys`.
-                        *line = unsafe { self.element(s, self.keys, pos, d) };
-                    }
+                    // SAFETY: the cache has `keys`.
+                    *line = unsafe { self.element(s, self.keys, pos.clamp(keys.start, keys.end - 1), d) };
                 }
                 let to = self.tile.wrapping_add((d - dims.start) * KEYS + column * LANES);
                 for (i, line) in s.transpose(lines).into_iter().enumerate() {
@@ -257,7 +203,7 @@ impl<E: Plain> Head<E> {
     /// The cache has the position; `d < self.dim`.
     #[inline(always)]
     unsafe fn element<S: Simd>(&self, s: S, cache: *const u8, pos: usize, d: usize) -> S::F32 {
-        let at = cache.wrapping_add((pos * self.dim + d) * E::BYTES);
+        let at = self.at(cache, pos, d);
         if self.dim - d >= LANES {
             // SAFETY: sixteen elements of a head.
             unsafe { E::load_at(s, at) }
@@ -316,17 +262,24 @@ impl<E: Plain> Head<E> {
     unsafe fn mix<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, rows: &[Row]) {
         for piece in (0..self.dim).step_by(DIMS) {
             let dims = piece..self.dim.min(piece + DIMS);
-            for pos in keys.clone() {
-                for d in dims.clone().step_by(LANES) {
-                    // SAFETY: the cache has `keys`.
-                    let x = unsafe { self.element(s, self.values, pos, d) };
-                    // SAFETY: inside of the tile, as `pos - tile < KEYS`, and `d - piece < DIMS`, a multiple of 16.
-                    unsafe { s.store_at(x, self.tile.wrapping_add((pos - tile) * DIMS + d - piece)) };
-                }
+            // Straight from the cache, if a head is whole vectors: widening values twice costs less than writing them once.
+            let direct = rows.len() <= 2 * S::ROWS && self.dim.is_multiple_of(LANES);
+            if !direct {
+                // SAFETY: the same contract.
+                unsafe { self.copy(s, tile, keys.clone(), dims.clone()) };
             }
+            let columns = dims.len().div_ceil(LANES);
             for (at, rows) in blocks::<S>(rows) {
-                // SAFETY: the tile has the values of all keys that the rows see.
-                unsafe { self.sum(s, tile, dims.len().div_ceil(LANES), at, rows) };
+                if direct {
+                    let values =
+                        Values { from: self.at(self.values, tile, piece), stride: self.dim * E::BYTES, columns };
+                    // SAFETY: the cache has `keys`, in whole vectors.
+                    unsafe { self.sum::<S, E>(s, tile, values, at, rows) };
+                } else {
+                    let values = Values { from: self.tile.cast(), stride: DIMS * Single::BYTES, columns };
+                    // SAFETY: the tile has `keys`, in whole vectors.
+                    unsafe { self.sum::<S, Single>(s, tile, values, at, rows) };
+                }
                 for (r, row) in rows.iter().enumerate() {
                     // SAFETY: `dims` of a head.
                     let out = unsafe { slice::from_raw_parts_mut(row.out.add(piece), dims.len()) };
@@ -337,26 +290,44 @@ impl<E: Plain> Head<E> {
         }
     }
 
+    /// `tile[key][d]` for `keys` and `dims`, up to a whole vector.
+    ///
+    /// # Safety
+    /// As [`transpose`](Self::transpose).
+    #[inline(always)]
+    unsafe fn copy<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, dims: Range<usize>) {
+        for pos in keys {
+            for d in dims.clone().step_by(LANES) {
+                let to = self.tile.wrapping_add((pos - tile) * DIMS + d - dims.start);
+                // SAFETY: the cache has `keys`.
+                let x = unsafe { self.element(s, self.values, pos, d) };
+                // SAFETY: inside of the tile, as `pos - tile < KEYS` and `d - dims.start < DIMS`, a multiple of 16.
+                unsafe { s.store_at(x, to) };
+            }
+        }
+    }
+
     /// `sums[r][d] = Σ weight · value` over what each row sees of a tile: first what only the first rows see, row by row, then
     /// what all see, then what only the last see.
     ///
     /// # Safety
-    /// As [`mix`](Self::mix); at most `S::ROWS` rows, the first being number `at` of the scores, and the tile has the values.
+    /// As [`mix`](Self::mix); at most `S::ROWS` rows, the first being number `at` of the scores, and there are values, of `V`, of
+    /// all that they see.
     #[inline(always)]
-    unsafe fn sum<S: Simd>(&self, s: S, tile: usize, columns: usize, at: usize, rows: &[Row]) {
+    unsafe fn sum<S: Simd, V: Plain>(&self, s: S, tile: usize, values: Values, at: usize, rows: &[Row]) {
         let product = |r: usize, n: usize, keys: Range<usize>, add: bool| {
             let product = Product {
                 a: array::from_fn(|i| self.scores.wrapping_add((at + r + i) * KEYS + keys.start).cast_const()),
-                b: self.tile.wrapping_add(keys.start * DIMS),
-                b_stride: DIMS,
+                b: values.from.wrapping_add(keys.start * values.stride),
+                b_stride: values.stride,
                 depth: keys.len(),
                 out: self.sums.wrapping_add(r * DIMS),
                 out_stride: DIMS,
                 rows: n,
                 add,
             };
-            // SAFETY: rows `r..r + n` have weights of `keys`, the tile has their values; `add` follows a first part.
-            unsafe { multiply(s, product, 0..columns) };
+            // SAFETY: rows `r..r + n` have weights of `keys`, which have values; `add` follows a first part.
+            unsafe { multiply::<S, V>(s, product, 0..values.columns) };
         };
         let [first, last] = ends(rows, tile);
         let common = last.start..first.end;
@@ -377,19 +348,23 @@ impl<E: Plain> Head<E> {
             }
         }
     }
+
+    /// Where element `d` of a position is.
+    #[inline(always)]
+    fn at(&self, cache: *const u8, pos: usize, d: usize) -> *const u8 {
+        cache.wrapping_add((pos * self.dim + d) * E::BYTES)
+    }
 }
 
-/// What the first and the last of some rows see of a tile.
-#[inline(always)]
-fn ends(rows: &[Row], tile: usize) -> [Range<usize>; 2] {
-    [rows.first(), rows.last()].map(|row| row.map_or(0..0, |row| row.within(tile)))
-}
-
-/// Rows in blocks of about the same number, at most `S::ROWS`, each with the number of its first row.
-#[inline(always)]
-fn blocks<S: Simd>(rows: &[Row]) -> impl Iterator<Item = (usize, &[Row])> {
-    let size = rows.len().div_ceil(rows.len().div_ceil(S::ROWS).max(1)).max(1);
-    rows.chunks(size).enumerate().map(move |(i, rows)| (i * size, rows))
+/// Values of a tile.
+#[derive(Clone, Copy)]
+struct Values {
+    /// The first key's.
+    from: *const u8,
+    /// Bytes from one key's to the next.
+    stride: usize,
+    /// Vectors of a key.
+    columns: usize,
 }
 
 /// `out = out · decay + sums`
