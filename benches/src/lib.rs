@@ -12,7 +12,7 @@ use halfbyte_formats::{QuantType, quant};
 use halfbyte_kernels::{Isa, Kernels};
 
 pub use check::{agrees_with_scalar, assert_same_bits, nmse};
-pub use product::{Product, Shape};
+pub use product::{Product, ROUNDED, Shape};
 
 /// A large size in release builds, a small one in debug builds.
 pub const fn size(release: usize, debug: usize) -> usize {

@@ -14,7 +14,7 @@ use crate::kernels;
 /// most 1/64 here. Rounding errors are uniform in half a scale to each side: a variance of `(1/64)² / 12`. That of the
 /// inputs is 1/3. Both pass through the same weights, so the expected ratio is at most `3 / 12 / 64² = 6.1e-5`, and three
 /// times that leaves room for chance where outputs are few.
-const ROUNDED: f64 = 2e-4;
+pub const ROUNDED: f64 = 2e-4;
 
 /// Sizes of a product `(tokens, rows) = (tokens, depth) × (rows, depth)ᵀ`.
 #[derive(Clone, Copy, Debug)]
@@ -62,12 +62,19 @@ impl Product {
     /// # Panics
     /// If data and shape do not fit.
     pub fn new(k: Kernels, ty: QuantType, shape: Shape, data: Bytes) -> Self {
+        Self::with_inputs(k, ty, shape, data, Rng(2).floats(shape.tokens * shape.depth))
+    }
+
+    /// The same with inputs `x: (tokens, depth)`.
+    ///
+    /// # Panics
+    /// If data, inputs and shape do not fit.
+    pub fn with_inputs(k: Kernels, ty: QuantType, shape: Shape, data: Bytes, x: Vec<f32>) -> Self {
         let w = k.pack(ty, shape.rows, shape.depth, data).expect("valid shape");
         let words = match w.activations() {
             ActivationType::F32 => 0,
             ActivationType::Q8 => quantized_words(shape.tokens, shape.depth).expect("whole groups"),
         };
-        let x = Rng(2).floats(shape.tokens * shape.depth);
         let out = vec![0.0; shape.tokens * shape.rows];
         let mut product = Self { k, shape, w, x, words: vec![0; words], out };
         product.round();
@@ -94,16 +101,6 @@ impl Product {
     /// The result of the last [`run`](Self::run): `(tokens, rows)`.
     pub fn out(&self) -> &[f32] {
         &self.out
-    }
-
-    /// The inputs: `(tokens, depth)`.
-    pub fn x(&self) -> &[f32] {
-        &self.x
-    }
-
-    /// Bytes of the weights.
-    pub fn weight_bytes(&self) -> u64 {
-        self.w.data().len() as u64
     }
 
     /// The bits of the result.
