@@ -5,6 +5,7 @@ mod float;
 mod lanes;
 pub(super) mod micro;
 mod packed;
+mod panel;
 mod simd;
 
 use halfbyte_formats::quant::{
@@ -12,7 +13,7 @@ use halfbyte_formats::quant::{
 };
 
 use crate::dispatch::table::{Kernel, KernelTable};
-use crate::panel::{BuildFn, PanelKernel};
+use crate::panel::{BuildFn, Kind, PanelKernel};
 use crate::scalar;
 use crate::scalar as below;
 use crate::simd::{Brain, Half, Single};
@@ -52,10 +53,12 @@ pub(crate) static TABLE: KernelTable = KernelTable {
 
 /// The kernel of row-major blocks of `F`, which `build` reads.
 const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
-    Kernel::Panels(PanelKernel { build, ..scalar::panel::row_major::<F>() })
+    let micro = panel::micro(Kind::of::<F>());
+    Kernel::Panels(PanelKernel { build, micro, ..scalar::panel::row_major::<F>() })
 }
 
 /// The kernel of weights stored in panels of `ty`.
 fn panels(ty: PanelType) -> PanelKernel {
-    PanelKernel { build: packed::build(ty), ..scalar::panel::packed(ty) }
+    let kernel = scalar::panel::packed(ty);
+    PanelKernel { build: packed::build(ty), micro: panel::micro(kernel.kind), ..kernel }
 }
