@@ -35,7 +35,7 @@ pub(in crate::x86) trait Dots: Copy {
 
 /// The instance of a function `product::<.., T, HALVES, MINS>` for the tokens and the kind of a [`Micro`].
 macro_rules! instance {
-    ($product:ident::<$($bits:ident)?>, $m:expr) => {
+    ($product:ident $(::<$bits:ident>)?, $m:expr) => {
         match ($m.tokens, $m.kind.halves, $m.kind.mins) {
             (1, false, false) => $product::<$($bits,)? 1, false, false>,
             (2, false, false) => $product::<$($bits,)? 2, false, false>,

@@ -27,11 +27,43 @@ impl<const BITS: u32> Dots for Maddubs<BITS> {
         if BITS == 8 {
             // SAFETY: the contract is the same, and `self` the proof of the features.
             unsafe { signed_sums(lines, input) }
+        } else if BITS == 4 {
+            // SAFETY: likewise.
+            unsafe { sums4(lines, input, start) }
         } else {
             // SAFETY: likewise.
             unsafe { sums::<BITS, T>(lines, input, start) }
         }
     }
+}
+
+/// See [`Dots::sums`], for codes of 4 bits.
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn sums4<const T: usize>(lines: &[Line], input: *const u32, start: [__m256i; T]) -> [Integers; T] {
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    for (i, line) in lines.iter().enumerate() {
+        let halves: *const __m256i = line.as_ptr().cast();
+        // SAFETY: the first 32 of 64 bytes.
+        let first = unsafe { _mm256_loadu_si256(halves) };
+        // SAFETY: the last 32.
+        let last = unsafe { _mm256_loadu_si256(halves.wrapping_add(1)) };
+        for (t, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: `T` words a line.
+            let input = _mm256_set1_epi32(unsafe { *input.wrapping_add(i * T + t) }.cast_signed());
+            sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(first, input));
+            sums[1] = _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(last, input));
+        }
+    }
+    let ones = _mm256_set1_epi16(1);
+    for (sums, start) in sums.iter_mut().zip(start) {
+        sums[0] = _mm256_add_epi32(start, _mm256_madd_epi16(sums[0], ones));
+        sums[1] = _mm256_add_epi32(start, _mm256_madd_epi16(sums[1], ones));
+    }
+    sums
 }
 
 /// See [`Dots::sums`], for codes of up to 6 bits.
