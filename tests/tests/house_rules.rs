@@ -16,6 +16,8 @@ const UNSAFE_FILES: &[&str] = &[
     "kernels/src/panel/",
     "kernels/src/quant_tile.rs",
     "kernels/src/scalar/panel.rs",
+    "kernels/src/simd/",
+    "kernels/src/tests/",
     "kernels/src/tile.rs",
     "runtime/src/exec/team/board.rs",
     "runtime/src/exec/team/mod.rs",
