@@ -4,7 +4,7 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use crate::QuantType;
+use crate::{QuantType, quant::PanelType};
 
 /// Why bytes were refused.
 #[derive(Debug, thiserror::Error)]
@@ -374,6 +374,86 @@ pub enum FormatError {
         tensor: String,
         /// What it was.
         source: Box<FormatError>,
+    },
+    /// A file packed by a version of this crate that lays tensors out otherwise.
+    #[error("halfbyte.pack.version is {found}, {known} is read: pack the original again")]
+    PackVersion {
+        /// The version of the file.
+        found: usize,
+        /// The version this crate knows.
+        known: u32,
+    },
+    /// Arrays of the description of packed tensors do not belong together.
+    #[error("metadata {key:?} has {found} elements, expected {expected} for the tensors in halfbyte.pack.names")]
+    PackLength {
+        /// The metadata key.
+        key: &'static str,
+        /// Elements it has.
+        found: usize,
+        /// Elements it should have.
+        expected: usize,
+    },
+    /// A packed tensor that is not in the file.
+    #[error("halfbyte.pack.names has {tensor:?} at index {index}, which is no tensor")]
+    PackMissing {
+        /// Where it is named.
+        index: usize,
+        /// The name.
+        tensor: String,
+    },
+    /// A packed tensor that is described more than once.
+    #[error("halfbyte.pack.names has {tensor:?} again at index {index}")]
+    PackTwice {
+        /// Where it is named again.
+        index: usize,
+        /// The name.
+        tensor: String,
+    },
+    /// A packed tensor that is not a run of bytes.
+    #[error("packed tensor {tensor:?} (index {index}) is stored as {ty} {dims:?}, not as i8 of one dimension")]
+    PackStored {
+        /// Where it is named.
+        index: usize,
+        /// The name.
+        tensor: String,
+        /// Its format.
+        ty: QuantType,
+        /// Its extents.
+        dims: Vec<usize>,
+    },
+    /// A packed tensor in a format this crate does not know.
+    #[error("halfbyte.pack.types has the unknown format {found:?} at index {index}, for tensor {tensor:?}")]
+    PackType {
+        /// Where the format stands.
+        index: usize,
+        /// The tensor.
+        tensor: String,
+        /// The format's name.
+        found: String,
+    },
+    /// The shape of a packed tensor does not match its bytes.
+    #[error("packed tensor {tensor:?} (index {index}) has {bytes} bytes, which is not what {shape:?} in {} takes", ty.name())]
+    PackShape {
+        /// Where it is named.
+        index: usize,
+        /// The tensor.
+        tensor: String,
+        /// Its format.
+        ty: PanelType,
+        /// Depth, rows and count by the description.
+        shape: [u64; 3],
+        /// Bytes of the tensor.
+        bytes: usize,
+    },
+    /// A shape that cannot be packed.
+    #[error("tensor {tensor:?} of shape {dims:?} cannot be packed as {}", ty.name())]
+    PackDims {
+        /// The tensor.
+        tensor: String,
+        /// The format.
+        ty: PanelType,
+        /// Its extents, the contiguous one first.
+        dims: Vec<usize>,
     },
     /// Tensor data is written in another order than announced, or not all of it.
     #[error("tensor data is written out of order: {expected:?} is next, not {found:?}")]

@@ -1,5 +1,7 @@
 //! Writing that fails: sinks that break at every byte, files that must not be left behind, wrong order.
 
+mod support;
+
 use std::{
     fs,
     io::{self, Write},
@@ -8,8 +10,10 @@ use std::{
 
 use halfbyte_formats::{
     FormatError, QuantType,
-    gguf::{Gguf, GgufWriter},
+    gguf::{Gguf, GgufWriter, PACK_ALIGNMENT},
+    quant::{PanelType, U4Group},
 };
+use support::check;
 
 /// Two tensors and some metadata.
 fn writer() -> GgufWriter {
@@ -250,4 +254,53 @@ fn a_full_disk_leaves_nothing_behind() {
         .status();
     assert!(status.unwrap().success());
     assert_untouched(&folder);
+}
+
+#[test]
+fn packed_tensors_are_bytes_with_a_description() {
+    let mut writer = GgufWriter::new();
+    writer.put("general.architecture", "gpt-oss").unwrap();
+    writer.put("general.alignment", PACK_ALIGNMENT).unwrap();
+    writer.declare("plain", &[3], QuantType::F32).unwrap();
+    writer.declare_packed("matrix", &[64, 17], PanelType::Q4_0).unwrap();
+    writer.declare_packed("stack", &[256, 32, 3], PanelType::Q6_K).unwrap();
+    let u4 = PanelType::U4 { group: U4Group::G128, zeros: true };
+    writer.declare_packed("u4", &[128, 16, 1], u4).unwrap();
+    let sizes = [12, 2 * 576, 6 * 3360, 1072];
+    let mut stream = writer.write_to(Vec::new()).unwrap();
+    for (name, size) in ["plain", "matrix", "stack", "u4"].into_iter().zip(sizes) {
+        stream.write_tensor(name, &vec![7; size]).unwrap();
+    }
+    let bytes = stream.finish().unwrap();
+    assert!(bytes.len().is_multiple_of(1 << 16));
+    let file = Gguf::from_bytes(bytes.clone()).unwrap();
+    let found: Vec<_> = file.tensors().iter().map(|t| (t.ty, t.dims.clone(), t.shape(), t.panels())).collect();
+    let bytes_of = |n: usize| (QuantType::I8, vec![n]);
+    assert_eq!(found[0], (QuantType::F32, vec![3], &[3][..], None));
+    for ((found, size), (shape, ty)) in found[1..].iter().zip(&sizes[1..]).zip([
+        (&[64, 17][..], PanelType::Q4_0),
+        (&[256, 32, 3], PanelType::Q6_K),
+        (&[128, 16], u4),
+    ]) {
+        let (stored, dims) = bytes_of(*size);
+        assert_eq!(*found, (stored, dims, shape, Some(ty)));
+    }
+    assert!(file.is_packed());
+    for tensor in file.tensors() {
+        let at = tensor.data.as_ptr() as usize - file.tensors()[0].data.as_ptr() as usize;
+        assert!(at.is_multiple_of(1 << 16));
+    }
+    check::gguf(&bytes);
+
+    let mut writer = GgufWriter::new();
+    let mut refused = |dims: &[usize], ty| writer.declare_packed("a", dims, ty).unwrap_err();
+    for dims in [&[][..], &[64], &[64, 0], &[0, 16], &[63, 16], &[64, 8, 2], &[64, 16, 1, 1], &[usize::MAX - 63, 16]] {
+        let error = refused(dims, PanelType::Q4_0);
+        assert!(matches!(&error, FormatError::PackDims { dims: found, .. } if found == dims), "{error:?}");
+    }
+    writer.declare_packed("a", &[64, 1], PanelType::Q4_0).unwrap();
+    assert!(matches!(writer.declare_packed("a", &[64, 1], PanelType::Q4_0), Err(FormatError::DuplicateTensor { .. })));
+    writer.put("halfbyte.pack.names", 1u32).unwrap();
+    let error = writer.write_to(Vec::new()).unwrap_err();
+    assert!(matches!(error, FormatError::DuplicateKey { key, .. } if key == "halfbyte.pack.names"));
 }

@@ -9,8 +9,18 @@ use crate::raw::{self, Raw, kind};
 const EDGES: [u64; 10] = [0, 1, 255, 65_536, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 63, u64::MAX];
 
 /// Keys that the reader itself looks at.
-const KEYS: [&str; 6] =
-    ["general.alignment", "general.architecture", "split.no", "split.count", "split.tensors.count", "gpt-oss.k"];
+const KEYS: [&str; 10] = [
+    "general.alignment",
+    "general.architecture",
+    "split.no",
+    "split.count",
+    "split.tensors.count",
+    "gpt-oss.k",
+    "halfbyte.pack.version",
+    "halfbyte.pack.names",
+    "halfbyte.pack.types",
+    "halfbyte.pack.shapes",
+];
 
 /// A number field: the right number in nine of ten.
 #[derive(Debug)]

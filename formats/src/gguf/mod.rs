@@ -4,7 +4,7 @@
 //! data of the tensors in the same order. Versions 2 and 3, little-endian; split files are followed.
 //!
 //! Single values and descriptions are decoded by the primitives of `gguf-rs-lib`. Around them stands one validating
-//! pass (`reader`, `decode`, `layout`) that bounds every count, length and offset by the bytes that are there before it
+//! pass (`reader`, `decode`, `layout`, `packed`) that bounds every count, length and offset by the bytes that are there before it
 //! is used, so parsing takes at most 4 times the file plus 1 MiB of memory and no input can make it panic.
 //! What the metadata *means* is the runtime's business.
 //!
@@ -33,6 +33,7 @@ mod index;
 mod layout;
 mod longrope;
 mod metadata;
+mod packed;
 mod reader;
 mod split;
 mod temp;
@@ -41,6 +42,7 @@ mod writer;
 
 pub use longrope::longrope_attn_factor;
 pub use metadata::Metadata;
+pub use packed::PACK_ALIGNMENT;
 pub use reader::{Gguf, Tensor};
 pub use value::{Array, Strings, Value};
 pub use writer::{GgufFile, GgufStream, GgufWriter};

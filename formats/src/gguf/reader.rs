@@ -12,9 +12,10 @@ use super::{
     Load, Metadata, decode, foreign,
     index::NameIndex,
     layout::{self, MAX_COUNT, MAX_RANK},
+    packed::{self, Packed},
     split,
 };
-use crate::{Bytes, FormatError, QuantType, bytes::Cursor, map};
+use crate::{Bytes, FormatError, QuantType, bytes::Cursor, map, quant::PanelType};
 
 /// Smallest metadata entry: length and one byte of key, kind, one byte of value.
 const MIN_ENTRY_BYTES: u64 = 8 + 1 + 4 + 1;
@@ -32,6 +33,21 @@ pub struct Tensor {
     pub ty: QuantType,
     /// The stored bytes, exactly as long as the shape demands.
     pub data: Bytes,
+    /// What the bytes are, in a packed file.
+    pub(super) packed: Option<Box<Packed>>,
+}
+
+impl Tensor {
+    /// Extents of the weights it holds, the contiguous one first: [`dims`](Self::dims), or those of the matrix (or stack of
+    /// matrices) whose panels it is.
+    pub fn shape(&self) -> &[usize] {
+        self.packed.as_ref().map_or(&self.dims, |packed| packed.dims())
+    }
+
+    /// The format of the panels it holds, if it is packed.
+    pub fn panels(&self) -> Option<PanelType> {
+        self.packed.as_ref().map(|packed| packed.ty)
+    }
 }
 
 /// An open GGUF file (or all shards of a split one), validated.
@@ -94,8 +110,8 @@ impl Gguf {
         split::join(shards.into_iter().map(|bytes| parse(&bytes.into())).collect::<Result<_, _>>()?)
     }
 
-    /// Puts checked parts together; two tensors with one name are an error.
-    pub(super) fn from_parts(version: u32, metadata: Metadata, tensors: Vec<Tensor>) -> Result<Self, FormatError> {
+    /// Puts checked parts together; two tensors with one name are an error, or a wrong description of packed ones.
+    pub(super) fn from_parts(version: u32, metadata: Metadata, mut tensors: Vec<Tensor>) -> Result<Self, FormatError> {
         let mut index = NameIndex::with_capacity(tensors.len());
         for (position, Tensor { name, .. }) in tensors.iter().enumerate() {
             if index.find(name, name_at(&tensors)).is_some() {
@@ -103,6 +119,7 @@ impl Gguf {
             }
             index.insert(name, position);
         }
+        packed::describe(&metadata, &index, &mut tensors)?;
         Ok(Self { version, metadata, tensors, index })
     }
 
@@ -119,6 +136,11 @@ impl Gguf {
     /// All tensors, in file order; none in a file that holds only a vocabulary.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
+    }
+
+    /// Whether some of its tensors are packed.
+    pub fn is_packed(&self) -> bool {
+        self.tensors.iter().any(|tensor| tensor.packed.is_some())
     }
 
     /// The tensor called `name`, found in constant time.
@@ -226,7 +248,7 @@ fn tensors(file: &Bytes, cursor: Cursor<'_>, count: u64, alignment: usize) -> Re
         if end > have {
             return Err(FormatError::Truncated { tensor, need: end, have });
         }
-        tensors.push(Tensor { name: tensor, dims, ty, data: file.slice(start..end)? });
+        tensors.push(Tensor { name: tensor, dims, ty, data: file.slice(start..end)?, packed: None });
     }
     let end = end.next_multiple_of(alignment);
     if have > end {

@@ -13,8 +13,12 @@ use std::{
     vec,
 };
 
-use super::{Value, encode, layout, temp::TempFile};
-use crate::{FormatError, QuantType};
+use super::{
+    Value, encode, layout,
+    packed::{self, Packed},
+    temp::TempFile,
+};
+use crate::{FormatError, QuantType, quant::PanelType};
 
 /// The head of a GGUF file in the making. Keys and tensors are written in the order they are given.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,7 @@ pub struct GgufWriter {
     keys: HashSet<String>,
     tensors: Vec<Announced>,
     names: HashSet<String>,
+    packed: Vec<(String, Packed)>,
 }
 
 /// A tensor whose data will follow.
@@ -79,10 +84,25 @@ impl GgufWriter {
         Ok(())
     }
 
+    /// Announces a packed tensor: `dims`, the contiguous one first, are those of a matrix or of a stack of matrices of whole
+    /// panels, which become a tensor of bytes and a description of it. A file with such tensors should also
+    /// [`put`](Self::put) `general.alignment`, as [`PACK_ALIGNMENT`](super::PACK_ALIGNMENT).
+    ///
+    /// # Errors
+    /// As [`declare`](Self::declare), with [`FormatError::PackDims`] for a shape that has no panels of `ty`.
+    pub fn declare_packed(&mut self, name: &str, dims: &[usize], ty: PanelType) -> Result<(), FormatError> {
+        let no_panels = || FormatError::PackDims { tensor: name.to_owned(), ty, dims: dims.to_vec() };
+        let (packed, bytes) = Packed::new(ty, dims).ok_or_else(no_panels)?;
+        self.declare(name, &[bytes], QuantType::I8)?;
+        self.packed.push((name.to_owned(), packed));
+        Ok(())
+    }
+
     /// Starts the file at `path`; whatever is there stays untouched until [`GgufFile::finish`].
     ///
     /// # Errors
-    /// [`FormatError::Io`] if the temporary file beside `path` cannot be made or written.
+    /// [`FormatError::Io`] if the temporary file beside `path` cannot be made or written; [`FormatError::DuplicateKey`] if
+    /// tensors are packed and their description was put already.
     pub fn create(self, path: impl AsRef<Path>) -> Result<GgufFile, FormatError> {
         let (temp, file) = TempFile::beside(path.as_ref())?;
         let stream = self.stream(BufWriter::new(file), path.as_ref())?;
@@ -92,12 +112,17 @@ impl GgufWriter {
     /// Starts a file in any `sink`, for instance a `Vec<u8>`.
     ///
     /// # Errors
-    /// [`FormatError::Io`] if `sink` fails.
+    /// [`FormatError::Io`] if `sink` fails; [`FormatError::DuplicateKey`] as for [`create`](Self::create).
     pub fn write_to<W: Write>(self, sink: W) -> Result<GgufStream<W>, FormatError> {
         self.stream(sink, Path::new("(stream)"))
     }
 
-    fn stream<W: Write>(self, sink: W, target: &Path) -> Result<GgufStream<W>, FormatError> {
+    fn stream<W: Write>(mut self, sink: W, target: &Path) -> Result<GgufStream<W>, FormatError> {
+        if !self.packed.is_empty() {
+            for (key, value) in packed::entries(&self.packed) {
+                self.put(key, value)?;
+            }
+        }
         let alignment = self.entries.iter().find(|(key, _)| key == layout::ALIGNMENT_KEY);
         let alignment = layout::alignment(alignment.map(|(_, value)| value))?;
         let head = encode::head(&self.entries, &self.tensors, alignment)?;

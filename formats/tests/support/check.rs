@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use halfbyte_formats::{
-    FormatError,
+    FormatError, QuantType,
     gguf::{Array, Gguf, GgufWriter, Value},
 };
 
@@ -73,6 +73,13 @@ fn tensors_are_whole(file: &Gguf, bytes: &[u8]) {
         let rows: usize = tensor.dims.iter().skip(1).product();
         let row = tensor.ty.row_bytes(tensor.dims[0]).expect("rows are whole blocks");
         assert_eq!(tensor.data.len(), rows * row);
+        if let Some(ty) = tensor.panels() {
+            let rows = tensor.shape().iter().skip(1).product();
+            let bytes = ty.matrix_bytes(rows, tensor.shape()[0]).expect("rows are whole units");
+            assert_eq!((tensor.ty, tensor.dims.len(), tensor.data.len()), (QuantType::I8, 1, bytes));
+        } else {
+            assert_eq!(tensor.shape(), tensor.dims);
+        }
         total += tensor.data.len();
     }
     assert!(total <= bytes.len());
@@ -82,6 +89,7 @@ fn same_tensors(a: &Gguf, b: &Gguf) {
     assert_eq!(a.tensors().len(), b.tensors().len());
     for (a, b) in a.tensors().iter().zip(b.tensors()) {
         assert_eq!((&a.name, &a.dims, a.ty), (&b.name, &b.dims, b.ty));
+        assert_eq!((a.shape(), a.panels()), (b.shape(), b.panels()));
         assert_eq!(*a.data, *b.data);
     }
 }

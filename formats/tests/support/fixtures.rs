@@ -1,7 +1,7 @@
 //! The table of bad inputs: each has a name, its bytes, and the one answer that is right.
 //!
-//! Families: header, keys and values, arrays, tensor descriptions, alignment and data section, shards, and good
-//! files asked for a value of the wrong kind.
+//! Families: header, keys and values, arrays, tensor descriptions, alignment and data section, shards, packed tensors, and
+//! good files asked for a value of the wrong kind.
 
 use halfbyte_formats::{
     Foreign, FormatError, QuantType,
@@ -39,6 +39,7 @@ pub fn all() -> Vec<Fixture> {
     descriptions(&mut table);
     alignment_and_data(&mut table);
     shards(&mut table);
+    packed(&mut table);
     table.0
 }
 
@@ -471,4 +472,135 @@ fn shards(table: &mut Table) {
         Raw::new().put_str("split.count", "2").build(),
         |e| matches!(e, FormatError::MetadataKind { key, .. } if key == "split.count"),
     );
+}
+
+/// The description of packed tensors, as stored; entries can be left out.
+struct Pack<'a> {
+    version: Option<u32>,
+    names: Option<&'a [&'a str]>,
+    types: Option<&'a [&'a str]>,
+    shapes: Option<&'a [u64]>,
+}
+
+impl Pack<'_> {
+    /// Of a file with three tensors: `a`, 576 bytes, and `f`, plain floats, and `b`, 2304 bytes in two dimensions.
+    fn build(&self) -> Vec<u8> {
+        let strings = |found: &[&str]| {
+            let elements: Vec<u8> = found.iter().flat_map(text).collect();
+            array(kind::STRING, found.len() as u64, elements)
+        };
+        let mut raw = Raw::new();
+        if let Some(version) = self.version {
+            raw = raw.put_u32("halfbyte.pack.version", version);
+        }
+        for (key, found) in [("names", self.names), ("types", self.types)] {
+            if let Some(found) = found {
+                raw = raw.put(format!("halfbyte.pack.{key}"), kind::ARRAY, strings(found));
+            }
+        }
+        if let Some(found) = self.shapes {
+            let elements: Vec<u8> = found.iter().flat_map(|dim| dim.to_le_bytes()).collect();
+            raw = raw.put("halfbyte.pack.shapes", kind::ARRAY, array(kind::U64, found.len() as u64, elements));
+        }
+        raw.describe(tensor("a", &[576], 24, 0))
+            .describe(tensor("f", &[8], 0, 576))
+            .describe(tensor("b", &[1152, 2], 24, 608))
+            .data([1; 576 + 32 + 2304])
+            .build()
+    }
+}
+
+fn packed(table: &mut Table) {
+    let good = || Pack { version: Some(1), names: Some(&["a"]), types: Some(&["q4_0"]), shapes: Some(&[64, 16, 1]) };
+    let file = Gguf::from_bytes(good().build()).expect("a good file");
+    assert!(file.tensor("a").is_some_and(|a| a.shape() == [64, 16] && a.panels().is_some()));
+
+    for version in [0, 2, u32::MAX] {
+        let bytes = Pack { version: Some(version), ..good() }.build();
+        let expected =
+            move |e: &FormatError| matches!(e, FormatError::PackVersion { found, .. } if *found == version as usize);
+        table.add(format!("pack_version_{version}"), bytes, expected);
+    }
+    let text_version = Raw::new().put_str("halfbyte.pack.version", "1").build();
+    table.add("pack_version_is_text", text_version, |e| matches!(e, FormatError::MetadataKind { .. }));
+    let missing = |name: &'static str| move |e: &FormatError| matches!(e, FormatError::MissingMetadata { key } if key.ends_with(name));
+    table.add("pack_version_missing", Pack { version: None, ..good() }.build(), missing("version"));
+    table.add("pack_names_missing", Pack { names: None, ..good() }.build(), missing("names"));
+    table.add("pack_types_missing", Pack { types: None, ..good() }.build(), missing("types"));
+    table.add("pack_shapes_missing", Pack { shapes: None, ..good() }.build(), missing("shapes"));
+    let shapes = Raw::new().put_u32("halfbyte.pack.version", 1);
+    let none = array(kind::STRING, 0, []);
+    let shapes = shapes.put("halfbyte.pack.names", kind::ARRAY, &none).put("halfbyte.pack.types", kind::ARRAY, none);
+    let narrow = shapes.put("halfbyte.pack.shapes", kind::ARRAY, array(kind::U32, 0, [])).build();
+    table.add("pack_shapes_of_u32", narrow, |e| matches!(e, FormatError::MetadataKind { .. }));
+
+    let length = |name: &'static str, there: usize, wanted: usize| {
+        move |e: &FormatError| {
+            matches!(e, FormatError::PackLength { key, found, expected }
+            if key.ends_with(name) && (*found, *expected) == (there, wanted))
+        }
+    };
+    let two = ["q4_0", "q4_0"];
+    table.add("pack_types_too_many", Pack { types: Some(&two), ..good() }.build(), length("types", 2, 1));
+    table.add("pack_types_too_few", Pack { types: Some(&[]), ..good() }.build(), length("types", 0, 1));
+    table.add("pack_shapes_too_few", Pack { shapes: Some(&[64, 16]), ..good() }.build(), length("shapes", 2, 3));
+    let four = [64, 16, 1, 1];
+    table.add("pack_shapes_too_many", Pack { shapes: Some(&four), ..good() }.build(), length("shapes", 4, 3));
+
+    let absent = Pack { names: Some(&["c"]), ..good() }.build();
+    table.add(
+        "pack_no_such_tensor",
+        absent,
+        |e| matches!(e, FormatError::PackMissing { index: 0, tensor } if tensor == "c"),
+    );
+    let shapes = [64, 16, 1, 64, 16, 1];
+    let twice = Pack { names: Some(&["a", "a"]), types: Some(&two), shapes: Some(&shapes), ..good() }.build();
+    table.add(
+        "pack_a_tensor_twice",
+        twice,
+        |e| matches!(e, FormatError::PackTwice { index: 1, tensor } if tensor == "a"),
+    );
+    for (name, ty) in [("f", QuantType::F32), ("b", QuantType::I8)] {
+        let bytes = Pack { names: Some(&[name]), ..good() }.build();
+        let expected = move |e: &FormatError| {
+            matches!(e, FormatError::PackStored { index: 0, tensor, ty: found, .. }
+            if tensor == name && *found == ty)
+        };
+        table.add(format!("pack_of_tensor_{name}"), bytes, expected);
+    }
+    for ty in ["", "Q4_0", "q4_1", "q4_0 ", "u4_g16", "f32"] {
+        let bytes = Pack { types: Some(&[ty]), ..good() }.build();
+        let expected = move |e: &FormatError| {
+            matches!(e, FormatError::PackType { index: 0, tensor, found }
+            if tensor == "a" && found == ty)
+        };
+        table.add(format!("pack_type_{ty:?}"), bytes, expected);
+    }
+    let wrong = [
+        [0, 16, 1],
+        [64, 0, 1],
+        [64, 16, 0],
+        [63, 16, 1],
+        [32, 32, 1],
+        [64, 17, 1],
+        [128, 16, 1],
+        [64, 1, 16],
+        [64, 8, 2],
+        [u64::MAX, 16, 1],
+        [1 << 63, 16, 1],
+        [64, 1 << 63, 1],
+        [64, 1 << 60, 1 << 60],
+        [1 << 62, 1 << 62, 16],
+    ];
+    for shape in wrong {
+        let bytes = Pack { shapes: Some(&shape), ..good() }.build();
+        let expected = move |e: &FormatError| {
+            matches!(e, FormatError::PackShape { index: 0, shape: found, bytes: 576, .. }
+            if *found == shape)
+        };
+        table.add(format!("pack_shape_{shape:?}"), bytes, expected);
+    }
+    // As many bytes as another format of this shape takes.
+    let bytes = Pack { types: Some(&["q5_0"]), ..good() }.build();
+    table.add("pack_type_of_other_size", bytes, |e| matches!(e, FormatError::PackShape { .. }));
 }
