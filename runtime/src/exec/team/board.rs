@@ -29,7 +29,7 @@ use std::{
 use halfbyte_kernels::KernelError;
 
 use super::sync::{
-    AtomicBool, AtomicPtr, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, fence, sleep, spin_until, yield_until,
+    AtomicBool, AtomicPtr, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Turn, fence, sleep, spin_until, yield_until,
 };
 use crate::RuntimeError;
 
@@ -182,7 +182,7 @@ impl Board {
         max.store(job.chunk.1, Ordering::Relaxed);
         // Release: who takes units sees the four stores above, and whatever the caller wrote before.
         left.store(job.units, Ordering::Release);
-        self.work();
+        self.work(|| ());
         self.wait();
         true
     }
@@ -195,8 +195,11 @@ impl Board {
         drop(crew);
         let open = || self.shift.load(Ordering::Relaxed) == shift;
         let posted = || self.post.0.left.load(Ordering::Relaxed) > 0;
+        let mut turn = Turn::new();
         while open() {
-            self.work();
+            // A helper that loses its core with units in hand makes all wait. If another process wants the core, it had
+            // better have it now.
+            self.work(|| turn.offer());
             let called = || posted() || !open();
             if !spin_until(LINGER, called) && !yield_until(called) && !self.nap(shift) {
                 return;
@@ -211,9 +214,11 @@ impl Board {
         self.shift.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes units and runs them until none are left.
-    fn work(&self) {
-        while let Some((left, taken)) = self.take() {
+    /// Takes units and runs them until none are left; `before` each time.
+    fn work(&self, mut before: impl FnMut()) {
+        loop {
+            before();
+            let Some((left, taken)) = self.take() else { return };
             // SAFETY: `taken > 0` units of the posted step are this thread's, so `undone > 0` and the caller is still
             // in `run`, to which it lent the job: the pointer is valid until they are crossed off below. It is the
             // pointer of that step: the swap that took the units acquired what `run` stored before it posted, and no
@@ -237,13 +242,14 @@ impl Board {
     /// Takes units of the posted step: how many were left, and how many of them this thread now has.
     fn take(&self) -> Option<(usize, usize)> {
         let Post { left: post, min, max, .. } = &self.post.0;
-        let mut left = post.load(Ordering::Relaxed);
+        // Acquire, so that the bounds are those of the step that `left` is of.
+        let mut left = post.load(Ordering::Acquire);
         while left > 0 {
-            // Half an even share: chunks shrink as the end comes near, so that threads finish together. The bounds may
-            // be those of a step that has just ended; this makes a chunk of another size, nothing worse.
+            // Half an even share: chunks shrink as the end comes near, so that threads finish together. If that
+            // step ends here and the next comes to the same `left`, its chunk has another size, nothing worse.
             let (min, max) = (min.load(Ordering::Relaxed), max.load(Ordering::Relaxed));
             let taken = (left / (2 * (self.helpers + 1))).max(min).min(max).clamp(1, left);
-            match post.compare_exchange_weak(left, left - taken, Ordering::Acquire, Ordering::Relaxed) {
+            match post.compare_exchange_weak(left, left - taken, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => return Some((left, taken)),
                 Err(now) => left = now,
             }

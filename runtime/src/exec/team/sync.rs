@@ -43,6 +43,27 @@ pub(super) fn yield_until(mut ready: impl FnMut() -> bool) -> bool {
     })
 }
 
+/// How long a thread runs before it offers its core: less than any scheduler's time slice.
+const TURN: Duration = Duration::from_micros(1500);
+
+/// The time that a thread has had a core, as far as it knows.
+pub(super) struct Turn(Instant);
+
+impl Turn {
+    /// Begins now.
+    pub(super) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Offers the core to others if it is time to. To be called where that does not make anybody wait.
+    pub(super) fn offer(&mut self) {
+        if self.0.elapsed() >= TURN {
+            yield_now();
+            *self = Self::new();
+        }
+    }
+}
+
 /// Sleeps until `bell` rings, at most for `limit`. Whether it was the time that ended it; it may wake for no reason.
 pub(super) fn sleep<'a, T>(bell: &Condvar, guard: MutexGuard<'a, T>, limit: Duration) -> (MutexGuard<'a, T>, bool) {
     let (guard, ended) = bell.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);

@@ -54,13 +54,9 @@ fn each_unit_runs_once_for_any_team_and_size() {
     for threads in [1, 2, 3, 7] {
         let team = Team::new(threads).expect("threads");
         for cost in [1, MIN_CHUNK / 5, MIN_CHUNK, DEAR] {
-            for units in [0, 1, 2, 3, 15, 16, 17, 100, 1000] {
+            for units in [0, 1, 2, 3, 15, 16, 17, if cfg!(miri) { 40 } else { 1000 }] {
                 let counts: Vec<_> = (0..units).map(|_| AtomicUsize::new(0)).collect();
                 team.run(units, cost, (), |range, ()| {
-                    let (min, max) = chunk(cost);
-                    let whole = range.len() == units;
-                    let last = range.end == units;
-                    assert!(whole || (range.len() >= min || last) && range.len() <= max, "{range:?} of {units}");
                     range.for_each(|unit| _ = counts[unit].fetch_add(1, Ordering::Relaxed));
                     Ok(())
                 })
@@ -111,7 +107,7 @@ fn outputs_are_written_once_for_any_team_and_shape() {
 #[test]
 fn short_steps_in_a_row() {
     let team = Team::new(3).expect("threads");
-    for round in 0..20_000_usize {
+    for round in 0..if cfg!(miri) { 100 } else { 20_000_usize } {
         let mut out = [0.0_f32; 6];
         let units = 2 + round % 5;
         team.run(units, DEAR, Chunks::new(&mut out[..units], 1), |range, run| {
@@ -129,7 +125,7 @@ fn sessions_on_one_team_do_not_wait_for_each_other() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for round in 0..500_usize {
+                for round in 0..if cfg!(miri) { 10 } else { 500_usize } {
                     let mut out = vec![0.0; 100 + round % 7];
                     team.run(out.len().div_ceil(8), DEAR, Chunks::new(&mut out, 8), |range, run| {
                         run.iter_mut().zip(range.start * 8..).for_each(|(v, i)| *v += i as f32);
@@ -226,6 +222,25 @@ fn a_team_whose_pool_is_blocked_works_and_gets_its_helpers_back() {
     wait_for_help(&team);
 }
 
+#[test]
+fn chunks_shrink_within_their_bounds() {
+    let sizes = |helpers, units, bounds| {
+        let sizes = Mutex::new(Vec::new());
+        let body = |range: Range<usize>| {
+            sizes.lock().expect("sound").push(range.len());
+            Ok(())
+        };
+        let job = Job::new(units, bounds, &body);
+        assert!(Board::new(helpers).run(&job, |_| ()));
+        job.finish().expect("no failure");
+        sizes.into_inner().expect("sound")
+    };
+    assert_eq!(sizes(1, 100, (1, 100)), [25, 18, 14, 10, 8, 6, 4, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(sizes(1, 100, (3, 20)), [20, 20, 15, 11, 8, 6, 5, 3, 3, 3, 3, 3]);
+    assert_eq!(sizes(3, 10, (4, 5)), [4, 4, 2]);
+    assert_eq!(sizes(3, 4, (0, 0)), [1, 1, 1, 1]);
+}
+
 /// However many steps there are, helpers that are kept from running are called once.
 #[test]
 fn missing_helpers_are_called_once() {
@@ -303,9 +318,9 @@ fn the_first_error_is_reported() {
 }
 
 #[test]
-fn more_threads_than_the_system_gives_is_an_error_or_a_team() {
-    // Not reached in practice: `Model` allows 256. What matters is that dropping a large team ends.
-    let team = Team::new(64).expect("threads");
-    assert_eq!(team.threads(), 64);
+fn a_team_larger_than_the_machine() {
+    let threads = if cfg!(miri) { 5 } else { 64 };
+    let team = Team::new(threads).expect("threads");
+    assert_eq!(team.threads(), threads);
     wait_for_help(&team);
 }

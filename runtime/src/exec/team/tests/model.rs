@@ -36,6 +36,16 @@ mod sync {
         false
     }
 
+    pub(super) struct Turn;
+
+    impl Turn {
+        pub(super) fn new() -> Self {
+            Self
+        }
+
+        pub(super) fn offer(&mut self) {}
+    }
+
     pub(super) fn sleep<'a, T>(bell: &Condvar, guard: MutexGuard<'a, T>, _: Duration) -> (MutexGuard<'a, T>, bool) {
         if super::SLEEPERS_STAY.get() {
             (bell.wait(guard).unwrap_or_else(PoisonError::into_inner), false)
