@@ -80,6 +80,17 @@ pub enum RuntimeError {
         /// The stored format.
         found: QuantType,
     },
+    /// A packed tensor would have to be cut inside a panel of 16 rows.
+    #[error("packed tensor {name:?} cannot be cut at row {row}: a panel has 16 rows")]
+    PackedCut {
+        /// Its name.
+        name: String,
+        /// The row.
+        row: usize,
+    },
+    /// A file to be packed is packed.
+    #[error("the file is packed already")]
+    AlreadyPacked,
     /// A tensor holds a number that cannot be computed with.
     #[error("tensor {name:?} has {found} at index {index}: expected {expected}")]
     TensorValue {

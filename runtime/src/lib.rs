@@ -33,6 +33,7 @@ mod layers;
 mod memory;
 mod model;
 mod models;
+mod pack;
 mod session;
 mod stats;
 pub mod text;
@@ -50,6 +51,7 @@ pub use halfbyte_formats::{
 };
 pub use halfbyte_kernels::{Isa, KernelError, KvType};
 pub use model::{LoadOptions, Model};
+pub use pack::{PackPlan, PackStep};
 pub use session::{Event, Session, SessionOptions};
 pub use stats::Stats;
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use halfbyte_formats::{
     Bytes, QuantType,
     gguf::{Gguf, Tensor},
-    quant,
+    quant::{self, PANEL_ROWS},
 };
 use halfbyte_kernels::{KernelError, Kernels, PackedMatrix};
 
@@ -35,12 +35,13 @@ impl<'a> Weights<'a> {
     fn tensor(&mut self, name: &str, dims: &[usize]) -> Result<&'a Tensor, RuntimeError> {
         let tensor = self.optional(name).ok_or_else(|| RuntimeError::MissingTensor { name: name.to_owned() })?;
         // GGUF drops trailing extents of 1.
-        let found = tensor.dims.iter().copied().chain(std::iter::repeat(1));
+        let shape = tensor.shape();
+        let found = shape.iter().copied().chain(std::iter::repeat(1));
         let expected = dims.iter().copied().chain(std::iter::repeat(1));
-        if found.zip(expected).take(tensor.dims.len().max(dims.len())).all(|(a, b)| a == b) {
+        if found.zip(expected).take(shape.len().max(dims.len())).all(|(a, b)| a == b) {
             return Ok(tensor);
         }
-        Err(RuntimeError::TensorShape { name: name.to_owned(), expected: dims.to_vec(), found: tensor.dims.clone() })
+        Err(RuntimeError::TensorShape { name: name.to_owned(), expected: dims.to_vec(), found: shape.to_vec() })
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -49,7 +50,7 @@ impl<'a> Weights<'a> {
 
     /// Rows of the matrix called `name`, if it is there.
     pub(crate) fn rows(&self, name: &str) -> Option<usize> {
-        self.file.tensor(name)?.dims.get(1).copied()
+        self.file.tensor(name)?.shape().get(1).copied()
     }
 
     /// Leaves `name` out of [`Weights::finish`]'s complaint.
@@ -115,7 +116,7 @@ impl<'a> Weights<'a> {
         Ok(each.to_vec())
     }
 
-    /// Cuts a tensor into matrices of so many rows each.
+    /// Cuts a tensor into matrices of so many rows each; a packed one between panels.
     fn runs(
         &self,
         name: &str,
@@ -123,12 +124,20 @@ impl<'a> Weights<'a> {
         rows: &[usize],
         depth: usize,
     ) -> Result<Vec<PackedMatrix>, RuntimeError> {
-        let row_bytes = tensor.ty.row_bytes(depth)?;
+        // Rows that lie together, and their bytes.
+        let (together, bytes) = match tensor.panels() {
+            Some(ty) => (PANEL_ROWS, ty.matrix_bytes(1, depth)?),
+            None => (1, tensor.ty.row_bytes(depth)?),
+        };
         let mut end = 0;
         let mut cut = |&rows: &usize| {
             let start = end;
-            end += rows * row_bytes;
-            self.pack(name, tensor, rows, depth, tensor.data.slice(start..end)?)
+            end += rows;
+            if !start.is_multiple_of(together) {
+                return Err(RuntimeError::PackedCut { name: name.to_owned(), row: start });
+            }
+            let bytes = start / together * bytes..end.div_ceil(together) * bytes;
+            self.pack(name, tensor, rows, depth, tensor.data.slice(bytes)?)
         };
         rows.iter().map(&mut cut).collect()
     }
@@ -163,6 +172,9 @@ impl<'a> Weights<'a> {
         depth: usize,
         data: Bytes,
     ) -> Result<PackedMatrix, RuntimeError> {
+        if let Some(ty) = tensor.panels() {
+            return Ok(self.kernels.packed(ty, rows, depth, data)?);
+        }
         self.kernels.pack(tensor.ty, rows, depth, data).map_err(|error| match error {
             KernelError::UnsupportedType { ty } => RuntimeError::TensorType {
                 name: name.to_owned(),

@@ -59,6 +59,11 @@ impl Packed {
     }
 }
 
+/// Whether there is a description.
+pub(super) fn is_described(metadata: &Metadata) -> bool {
+    metadata.value(VERSION_KEY).is_some()
+}
+
 /// Reads the description, if there is one, and notes in the tensors what they hold.
 pub(super) fn describe(metadata: &Metadata, index: &NameIndex, tensors: &mut [Tensor]) -> Result<(), FormatError> {
     let Some(version) = metadata.usize(VERSION_KEY)? else {

@@ -138,9 +138,9 @@ impl Gguf {
         &self.tensors
     }
 
-    /// Whether some of its tensors are packed.
+    /// Whether it is packed: has a description of packed tensors.
     pub fn is_packed(&self) -> bool {
-        self.tensors.iter().any(|tensor| tensor.packed.is_some())
+        packed::is_described(&self.metadata)
     }
 
     /// The tensor called `name`, found in constant time.

@@ -89,7 +89,7 @@ fn complete(input: &Input<'_>, config: &mut ModelConfig) -> Result<(), RuntimeEr
         return Err(invalid("expert_count", config.experts, format!("at most {MAX_EXPERTS} in all layers")));
     }
     // Phi-tiny-MoE's heads are smaller than embedding / heads.
-    let rows = |name: &str| input.file.tensor(name).and_then(|tensor| tensor.dims.get(1).copied());
+    let rows = |name: &str| input.file.tensor(name).and_then(|tensor| tensor.shape().get(1).copied());
     let heads = [("blk.0.attn_q.weight", config.heads), ("blk.0.attn_qkv.weight", config.heads + 2 * config.kv_heads)];
     if input.file.metadata().value("phimoe.attention.key_length").is_none()
         && let Some((rows, heads)) = heads.into_iter().find_map(|(name, heads)| Some((rows(name)?, heads)))

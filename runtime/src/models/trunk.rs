@@ -157,7 +157,7 @@ pub(super) fn embedding_and_head(
 /// Rows of the embedding: the vocabulary's size if the file has one, else what the tensor says.
 fn embedding_rows(file: &Gguf, config: &ModelConfig) -> Result<usize, RuntimeError> {
     let tensor = file.tensor(TOKEN_EMBD).ok_or_else(|| RuntimeError::MissingTensor { name: TOKEN_EMBD.to_owned() })?;
-    let rows = tensor.dims.get(1).copied().unwrap_or(1);
+    let rows = tensor.shape().get(1).copied().unwrap_or(1);
     let expected = file.metadata().strings("tokenizer.ggml.tokens")?.map_or(rows, |tokens| tokens.len());
     // Ids have to fit a `u32`.
     let expected = expected.min(MAX_COUNT);
@@ -167,7 +167,7 @@ fn embedding_rows(file: &Gguf, config: &ModelConfig) -> Result<usize, RuntimeErr
     Err(RuntimeError::TensorShape {
         name: TOKEN_EMBD.to_owned(),
         expected: vec![config.hidden, expected],
-        found: tensor.dims.clone(),
+        found: tensor.shape().to_vec(),
     })
 }
 
