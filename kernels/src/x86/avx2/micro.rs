@@ -11,26 +11,35 @@
 use std::arch::x86_64::*;
 use std::mem::offset_of;
 
-use crate::panel::{Micro, Panel, ROWS, Sums};
+use crate::panel::{Micro, Panel, ROWS};
 use crate::quantized::{Field, LINES, WORDS};
+
+/// Registers of outputs that are kept from group to group.
+const KEPT: usize = 4;
 
 /// A line of codes.
 pub(in crate::x86) type Line = [u8; 4 * ROWS];
 
-/// Sixteen sums of a token: two registers.
-pub(in crate::x86) type Integers = [__m256i; 2];
+/// Sums of `8 R` rows by `T` tokens.
+pub(in crate::x86) type Integers<const R: usize, const T: usize> = [[__m256i; R]; T];
 
-/// Sixteen outputs of a token: two registers.
-type Floats = [__m256; 2];
+/// Outputs of as many.
+type Floats<const R: usize, const T: usize> = [[__m256; R]; T];
 
 /// How products of codes and inputs are summed. A value is the proof that this CPU can do it.
 pub(in crate::x86) trait Dots: Copy {
-    /// `sums[token][row] = start[token] + Σ lines[line][row] · input[line][token]`, where `start` makes up for the code of zero.
-    /// Who takes that off the codes has no need of `start`.
+    /// `sums[token][row] = start[token] + Σ lines[line][row] · input[line][token]` for the rows of registers
+    /// `first .. first + R <= 2`, where `start` makes up for the code of zero. Who takes that off the codes needs no `start`.
     ///
     /// # Safety
     /// `input: (lines.len(), T)` can be read, inputs within ±127; codes are as the kind of the panel says.
-    unsafe fn sums<const T: usize>(self, lines: &[Line], input: *const u32, start: [__m256i; T]) -> [Integers; T];
+    unsafe fn sums<const R: usize, const T: usize>(
+        self,
+        lines: &[Line],
+        first: usize,
+        input: *const u32,
+        start: [__m256i; T],
+    ) -> Integers<R, T>;
 }
 
 /// The instance of a function `product::<.., T, HALVES, MINS>` for the tokens and the kind of a [`Micro`].
@@ -54,46 +63,50 @@ macro_rules! instance {
 }
 pub(in crate::x86) use instance;
 
-/// Multiplies panel number `p` with a tile of `T` tokens.
+/// Multiplies `8 R` rows of panel number `p`, those of registers `first .. first + R`, with a tile of `T` tokens.
 ///
 /// # Safety
 /// As [`MicroFn`](crate::panel::MicroFn), for `T` tokens, a kind of these parts, scales that are
-/// [`normal`](Micro::normal), and `p < count`.
+/// [`normal`](Micro::normal), `p < count` and `first + R <= 2`.
 #[inline(always)]
-pub(in crate::x86) unsafe fn product<D: Dots, const T: usize, const HALVES: bool, const MINS: bool>(
+pub(in crate::x86) unsafe fn product<D: Dots, const R: usize, const T: usize, const HALVES: bool, const MINS: bool>(
     d: D,
     m: &Micro,
     p: usize,
+    first: usize,
 ) {
     let panel = m.panels.wrapping_add(p);
     let codes: *const [Line; LINES] = panel.wrapping_byte_add(offset_of!(Panel, codes)).cast();
-    let scales: *const Sums = panel.wrapping_byte_add(offset_of!(Panel, scales)).cast();
-    let scales_high: *const Sums = panel.wrapping_byte_add(offset_of!(Panel, scales_high)).cast();
-    let mins: *const Sums = panel.wrapping_byte_add(offset_of!(Panel, mins)).cast();
-    let at = Outputs::<T> { first: m.out.wrapping_add(p), stride: m.count };
-    // SAFETY: these are the sums of panel `p`.
+    let rows = |field: usize| panel.wrapping_byte_add(field).cast::<__m256>().wrapping_add(first);
+    let scales = rows(offset_of!(Panel, scales));
+    let scales_high = rows(offset_of!(Panel, scales_high));
+    let mins = rows(offset_of!(Panel, mins));
+    let out: *mut __m256 = m.out.wrapping_add(p).cast();
+    let at = Outputs::<R, T> { first: out.wrapping_add(first), stride: 2 * m.count };
+    // SAFETY: sums of panel `p`.
     let mut out = unsafe { load(at) };
     for group in 0..m.groups {
         let input = m.input.wrapping_add(group * WORDS * T);
         let field = |field: Field| input.wrapping_add(field.word(T, 0));
         // SAFETY: initialised for this group; no reference is made to others.
         let lines = unsafe { &*codes.wrapping_add(group) };
-        let (first, last) = lines.split_at(LINES / 2);
+        let (start, end) = lines.split_at(LINES / 2);
         let shift = m.kind.zero_shift;
         let (negated, exponent) = (field(Field::NegatedSum), field(Field::Exponent));
         if HALVES {
-            let (low, scales) = (field(Field::NegatedSumLow), scales.wrapping_add(group));
-            let part = Part { lines: first, input, shift, negated: low, less: None, scales, exponent, mins: None };
+            let (low, scales) = (field(Field::NegatedSumLow), scales.wrapping_add(2 * group));
+            let part =
+                Part { lines: start, first, input, shift, negated: low, less: None, scales, exponent, mins: None };
             // SAFETY: the first half of the lines and inputs of this group, and what belongs to it.
             unsafe { add(d, at, &mut out, part) };
-            let (input, scales) = (field(Field::Line(LINES / 2)), scales_high.wrapping_add(group));
-            let part = Part { lines: last, input, shift, negated, less: Some(low), scales, exponent, mins: None };
+            let (input, scales) = (field(Field::Line(LINES / 2)), scales_high.wrapping_add(2 * group));
+            let part = Part { lines: end, first, input, shift, negated, less: Some(low), scales, exponent, mins: None };
             // SAFETY: the second half.
             unsafe { add(d, at, &mut out, part) };
         } else {
-            let (scales, mins) = (scales.wrapping_add(group), mins.wrapping_add(group));
+            let (scales, mins) = (scales.wrapping_add(2 * group), mins.wrapping_add(2 * group));
             let mins = MINS.then_some((mins, field(Field::ScaledSum)));
-            let part = Part { lines, input, shift, negated, less: None, scales, exponent, mins };
+            let part = Part { lines, first, input, shift, negated, less: None, scales, exponent, mins };
             // SAFETY: the lines and inputs of this group, and what belongs to them.
             unsafe { add(d, at, &mut out, part) };
         }
@@ -105,6 +118,8 @@ pub(in crate::x86) unsafe fn product<D: Dots, const T: usize, const HALVES: bool
 /// Lines that share a scale, and inputs of `T` tokens.
 struct Part<'a> {
     lines: &'a [Line],
+    /// The first register of rows.
+    first: usize,
     /// `(lines.len(), T)`
     input: *const u32,
     /// Logarithm of the code of zero; above 31 if that is 0.
@@ -112,17 +127,17 @@ struct Part<'a> {
     /// Of each token the negated sum of the inputs; too large by that at `less`.
     negated: *const u32,
     less: Option<*const u32>,
-    scales: *const Sums,
+    scales: *const __m256,
     /// Of each token.
     exponent: *const u32,
     /// Minima, and of each token the scaled sum of the inputs.
-    mins: Option<(*const Sums, *const u32)>,
+    mins: Option<(*const __m256, *const u32)>,
 }
 
-/// Where the outputs of `T` tokens are, each 16 `f32`.
+/// Where the outputs of `8 R` rows and `T` tokens are.
 #[derive(Clone, Copy)]
-struct Outputs<const T: usize> {
-    first: *mut Sums,
+struct Outputs<const R: usize, const T: usize> {
+    first: *mut __m256,
     stride: usize,
 }
 
@@ -131,22 +146,28 @@ struct Outputs<const T: usize> {
 /// # Safety
 /// What the pointers of `part` lead to can be read, as its fields say; the rest is as for [`product`].
 #[inline(always)]
-unsafe fn add<D: Dots, const T: usize>(d: D, at: Outputs<T>, out: &mut [Floats; T], part: Part<'_>) {
+unsafe fn add<D: Dots, const R: usize, const T: usize>(
+    d: D,
+    at: Outputs<R, T>,
+    out: &mut Floats<R, T>,
+    part: Part<'_>,
+) {
+    let keep = R * T <= KEPT;
     // SAFETY: one word a token, by the contract.
     let start = unsafe { start::<T>(&part) };
     // SAFETY: by the contract.
-    let sums = unsafe { d.sums::<T>(part.lines, part.input, start) };
-    if T > 2 {
-        // SAFETY: the sums of `T` tokens.
+    let sums = unsafe { d.sums::<R, T>(part.lines, part.first, part.input, start) };
+    if !keep {
+        // SAFETY: by the contract.
         *out = unsafe { load(at) };
     }
-    // SAFETY: 16 scales, and an exponent a token.
+    // SAFETY: scales of all rows, and an exponent a token.
     unsafe { add_scaled(out, &sums, part.scales, part.exponent) };
     if let Some((mins, sums)) = part.mins {
-        // SAFETY: 16 minima, and a sum a token.
+        // SAFETY: minima of all rows, and a sum a token.
         unsafe { subtract_minima(out, mins, sums) };
     }
-    if T > 2 {
+    if !keep {
         // SAFETY: as above.
         unsafe { store(at, out) };
     }
@@ -176,23 +197,23 @@ unsafe fn start<const T: usize>(part: &Part<'_>) -> [__m256i; T] {
 /// `out = fma(sum, scale · 2^e, out)`: the power of two goes into the exponent of the scale.
 ///
 /// # Safety
-/// `scales` and a word a token can be read.
+/// `R` times eight scales and a word a token can be read.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn add_scaled<const T: usize>(
-    out: &mut [Floats; T],
-    sums: &[Integers; T],
-    scales: *const Sums,
+unsafe fn add_scaled<const R: usize, const T: usize>(
+    out: &mut Floats<R, T>,
+    sums: &Integers<R, T>,
+    scales: *const __m256,
     exponent: *const u32,
 ) {
-    // SAFETY: 16 numbers.
-    let scales = unsafe { pair(scales) };
     for t in 0..T {
         // SAFETY: a word a token.
         let power = _mm256_set1_epi32(unsafe { *exponent.wrapping_add(t) }.cast_signed());
-        for h in 0..2 {
-            let scale = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(scales[h]), power));
-            out[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][h]), scale, out[t][h]);
+        for r in 0..R {
+            // SAFETY: `R` times eight scales.
+            let scale = unsafe { _mm256_loadu_si256(scales.wrapping_add(r).cast()) };
+            let scale = _mm256_castsi256_ps(_mm256_add_epi32(scale, power));
+            out[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][r]), scale, out[t][r]);
         }
     }
 }
@@ -200,58 +221,49 @@ unsafe fn add_scaled<const T: usize>(
 /// `out = fma(-min, sum, out)`
 ///
 /// # Safety
-/// `mins` and a word a token can be read.
+/// `R` times eight minima and a word a token can be read.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn subtract_minima<const T: usize>(out: &mut [Floats; T], mins: *const Sums, sums: *const u32) {
-    // SAFETY: 16 numbers.
-    let mins = unsafe { pair(mins) };
+unsafe fn subtract_minima<const R: usize, const T: usize>(
+    out: &mut Floats<R, T>,
+    mins: *const __m256,
+    sums: *const u32,
+) {
     for t in 0..T {
         // SAFETY: a word a token.
         let sum = _mm256_set1_ps(f32::from_bits(unsafe { *sums.wrapping_add(t) }));
-        for h in 0..2 {
-            out[t][h] = _mm256_fnmadd_ps(mins[h], sum, out[t][h]);
+        for r in 0..R {
+            // SAFETY: `R` times eight minima.
+            let min = unsafe { _mm256_loadu_ps(mins.wrapping_add(r).cast()) };
+            out[t][r] = _mm256_fnmadd_ps(min, sum, out[t][r]);
         }
     }
 }
 
-/// 16 numbers.
-///
 /// # Safety
-/// They can be read.
+/// The outputs can be read.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn pair(at: *const Sums) -> Floats {
-    let at: *const f32 = at.cast();
-    // SAFETY: the first eight of 16.
-    let first = unsafe { _mm256_loadu_ps(at) };
-    // SAFETY: the last eight.
-    [first, unsafe { _mm256_loadu_ps(at.wrapping_add(8)) }]
-}
-
-/// # Safety
-/// The outputs of `T` tokens can be read.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn load<const T: usize>(at: Outputs<T>) -> [Floats; T] {
-    let mut out = [[_mm256_setzero_ps(); 2]; T];
+unsafe fn load<const R: usize, const T: usize>(at: Outputs<R, T>) -> Floats<R, T> {
+    let mut out = [[_mm256_setzero_ps(); R]; T];
     for (t, out) in out.iter_mut().enumerate() {
-        // SAFETY: by the contract.
-        *out = unsafe { pair(at.first.wrapping_add(t * at.stride)) };
+        for (r, out) in out.iter_mut().enumerate() {
+            // SAFETY: by the contract.
+            *out = unsafe { _mm256_loadu_ps(at.first.wrapping_add(t * at.stride + r).cast()) };
+        }
     }
     out
 }
 
 /// # Safety
-/// The outputs of `T` tokens can be written.
+/// The outputs can be written.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn store<const T: usize>(at: Outputs<T>, out: &[Floats; T]) {
-    for (t, [first, last]) in out.iter().enumerate() {
-        let at: *mut f32 = at.first.wrapping_add(t * at.stride).cast();
-        // SAFETY: the first eight of 16 outputs of a token.
-        unsafe { _mm256_storeu_ps(at, *first) };
-        // SAFETY: the last eight.
-        unsafe { _mm256_storeu_ps(at.wrapping_add(8), *last) };
+unsafe fn store<const R: usize, const T: usize>(at: Outputs<R, T>, out: &Floats<R, T>) {
+    for (t, out) in out.iter().enumerate() {
+        for (r, out) in out.iter().enumerate() {
+            // SAFETY: by the contract.
+            unsafe { _mm256_storeu_ps(at.first.wrapping_add(t * at.stride + r).cast(), *out) };
+        }
     }
 }

@@ -9,8 +9,13 @@
 //!  5     4 · 2 · 31 · 127 = 31496              4
 //!  6     2 · 2 · 63 · 127 = 32004              2
 //!  8     1 · 2 · 128 · 127 = 32512             1     of |code - 128| and the input with the sign of code - 128
+//!
+//! registers, 4 bits:   8 sums, 2 halves of a line, an input, a product          16 rows by 4 tokens
+//!            others:   4 sums of 16 bits, 4 of 32, 4 outputs, half a line, …    8 rows by 4 tokens
 //! ```
+//! Loops over lines stay loops: unrolled, the compiler moves loads up until it spills.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::micro::{self, Dots, Integers, Line};
@@ -23,47 +28,32 @@ struct Maddubs<const BITS: u32>(());
 
 impl<const BITS: u32> Dots for Maddubs<BITS> {
     #[inline(always)]
-    unsafe fn sums<const T: usize>(self, lines: &[Line], input: *const u32, start: [__m256i; T]) -> [Integers; T] {
+    unsafe fn sums<const R: usize, const T: usize>(
+        self,
+        lines: &[Line],
+        first: usize,
+        input: *const u32,
+        start: [__m256i; T],
+    ) -> Integers<R, T> {
         if BITS == 8 {
             // SAFETY: the contract is the same, and `self` the proof of the features.
-            unsafe { signed_sums(lines, input) }
-        } else if BITS == 4 {
-            // SAFETY: likewise.
-            unsafe { sums4(lines, input, start) }
+            unsafe { signed_sums(lines, first, input) }
         } else {
             // SAFETY: likewise.
-            unsafe { sums::<BITS, T>(lines, input, start) }
+            unsafe { sums::<BITS, R, T>(lines, first, input, start) }
         }
     }
 }
 
-/// See [`Dots::sums`], for codes of 4 bits.
-///
-/// # Safety
-/// As there.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn sums4<const T: usize>(lines: &[Line], input: *const u32, start: [__m256i; T]) -> [Integers; T] {
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
-    for (i, line) in lines.iter().enumerate() {
-        let halves: *const __m256i = line.as_ptr().cast();
-        // SAFETY: the first 32 of 64 bytes.
-        let first = unsafe { _mm256_loadu_si256(halves) };
-        // SAFETY: the last 32.
-        let last = unsafe { _mm256_loadu_si256(halves.wrapping_add(1)) };
-        for (t, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: `T` words a line.
-            let input = _mm256_set1_epi32(unsafe { *input.wrapping_add(i * T + t) }.cast_signed());
-            sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(first, input));
-            sums[1] = _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(last, input));
-        }
+/// `n`, of which the compiler does not know that: it leaves a loop that ends there a loop.
+#[inline(always)]
+fn rolled(mut n: usize) -> usize {
+    if n == 1 {
+        return n;
     }
-    let ones = _mm256_set1_epi16(1);
-    for (sums, start) in sums.iter_mut().zip(start) {
-        sums[0] = _mm256_add_epi32(start, _mm256_madd_epi16(sums[0], ones));
-        sums[1] = _mm256_add_epi32(start, _mm256_madd_epi16(sums[1], ones));
-    }
-    sums
+    // SAFETY: nothing happens.
+    unsafe { asm!("/* {n} */", n = inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
+    n
 }
 
 /// See [`Dots::sums`], for codes of up to 6 bits.
@@ -72,37 +62,39 @@ unsafe fn sums4<const T: usize>(lines: &[Line], input: *const u32, start: [__m25
 /// As there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn sums<const BITS: u32, const T: usize>(
+unsafe fn sums<const BITS: u32, const R: usize, const T: usize>(
     lines: &[Line],
+    first: usize,
     input: *const u32,
     start: [__m256i; T],
-) -> [Integers; T] {
-    let lines_of_a_sum = match BITS {
+) -> Integers<R, T> {
+    let room = match BITS {
         4 => 8,
         5 => 4,
         _ => 2,
     };
+    let room = room.min(lines.len());
     let ones = _mm256_set1_epi16(1);
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
-    for h in 0..2 {
-        for (sums, start) in sums.iter_mut().zip(start) {
-            sums[h] = start;
-        }
-        for (n, some) in lines.chunks(lines_of_a_sum).enumerate() {
-            let mut pairs = [_mm256_setzero_si256(); T];
-            for (i, line) in some.iter().enumerate() {
-                // SAFETY: one half of 64 bytes.
-                let half = unsafe { _mm256_loadu_si256(line.as_ptr().cast::<__m256i>().wrapping_add(h)) };
-                let words = input.wrapping_add((n * lines_of_a_sum + i) * T);
-                for (t, pairs) in pairs.iter_mut().enumerate() {
+    let mut sums = start.map(|start| [start; R]);
+    let (mut line, mut input) = (lines.as_ptr(), input);
+    for _ in 0..rolled(lines.len() / room) {
+        let mut short = [[_mm256_setzero_si256(); R]; T];
+        for _ in 0..rolled(room / 2) {
+            for _ in 0..2 {
+                // SAFETY: one of `lines`.
+                let codes = unsafe { codes::<R>(line, first) };
+                for (t, short) in short.iter_mut().enumerate() {
                     // SAFETY: `T` words a line.
-                    let input = _mm256_set1_epi32(unsafe { *words.wrapping_add(t) }.cast_signed());
-                    *pairs = _mm256_add_epi16(*pairs, _mm256_maddubs_epi16(half, input));
+                    let input = _mm256_set1_epi32(unsafe { *input.wrapping_add(t) }.cast_signed());
+                    for (short, codes) in short.iter_mut().zip(codes) {
+                        *short = _mm256_add_epi16(*short, _mm256_maddubs_epi16(codes, input));
+                    }
                 }
+                (line, input) = (line.wrapping_add(1), input.wrapping_add(T));
             }
-            for (sums, pairs) in sums.iter_mut().zip(pairs) {
-                sums[h] = _mm256_add_epi32(sums[h], _mm256_madd_epi16(pairs, ones));
-            }
+        }
+        for (sum, short) in sums.as_flattened_mut().iter_mut().zip(short.as_flattened()) {
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*short, ones));
         }
     }
     sums
@@ -114,33 +106,53 @@ unsafe fn sums<const BITS: u32, const T: usize>(
 /// As there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn signed_sums<const T: usize>(lines: &[Line], input: *const u32) -> [Integers; T] {
+unsafe fn signed_sums<const R: usize, const T: usize>(
+    lines: &[Line],
+    first: usize,
+    input: *const u32,
+) -> Integers<R, T> {
     let (ones, zero) = (_mm256_set1_epi16(1), _mm256_set1_epi8(-128));
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
-    for (i, line) in lines.iter().enumerate() {
-        for h in 0..2 {
-            // SAFETY: one half of 64 bytes.
-            let codes = unsafe { _mm256_loadu_si256(line.as_ptr().cast::<__m256i>().wrapping_add(h)) };
+    let mut sums = [[_mm256_setzero_si256(); R]; T];
+    for i in 0..rolled(lines.len()) {
+        // SAFETY: one of `lines`.
+        let codes = unsafe { codes::<R>(lines.as_ptr().wrapping_add(i), first) };
+        for (r, codes) in codes.into_iter().enumerate() {
             let codes = _mm256_xor_si256(codes, zero);
             let magnitudes = _mm256_abs_epi8(codes);
             for (t, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: `T` words a line.
                 let input = _mm256_set1_epi32(unsafe { *input.wrapping_add(i * T + t) }.cast_signed());
-                let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(input, codes));
-                sums[h] = _mm256_add_epi32(sums[h], _mm256_madd_epi16(pairs, ones));
+                let short = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(input, codes));
+                sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(short, ones));
             }
         }
     }
     sums
 }
 
+/// The codes of `8 R` rows of a line.
+///
+/// # Safety
+/// The line can be read, and `first + R <= 2`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn codes<const R: usize>(line: *const Line, first: usize) -> [__m256i; R] {
+    let mut codes = [_mm256_setzero_si256(); R];
+    for (r, codes) in codes.iter_mut().enumerate() {
+        // SAFETY: 32 of the 64 bytes of a line.
+        *codes = unsafe { _mm256_loadu_si256(line.cast::<__m256i>().wrapping_add(first + r)) };
+    }
+    codes
+}
+
 /// The [`MicroFn`] for a kind of panels.
 pub(super) const fn micro(kind: Kind) -> MicroFn {
-    match kind.bits {
-        0..=4 => panels::<4>,
-        5 => panels::<5>,
-        6 => panels::<6>,
-        _ => panels::<8>,
+    match (kind.bits, kind.zero()) {
+        (0..=4, _) => panels::<4>,
+        (5, _) => panels::<5>,
+        (6, _) => panels::<6>,
+        (8, 128) => panels::<8>,
+        _ => scalar::panel::micro,
     }
 }
 
@@ -167,6 +179,13 @@ unsafe fn panels<const BITS: u32>(m: &Micro) {
 /// As [`micro::product`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn product<const BITS: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro, p: usize) {
-    // SAFETY: the contract is the same; as this function may run, the CPU has its features.
-    unsafe { micro::product::<Maddubs<BITS>, T, HALVES, MINS>(Maddubs(()), m, p) };
+    if BITS == 4 {
+        // SAFETY: the contract is the same; as this function may run, the CPU has its features.
+        unsafe { micro::product::<Maddubs<BITS>, 2, T, HALVES, MINS>(Maddubs(()), m, p, 0) };
+        return;
+    }
+    for first in 0..2 {
+        // SAFETY: as above.
+        unsafe { micro::product::<Maddubs<BITS>, 1, T, HALVES, MINS>(Maddubs(()), m, p, first) };
+    }
 }

@@ -18,9 +18,15 @@ struct Vnni(());
 
 impl Dots for Vnni {
     #[inline(always)]
-    unsafe fn sums<const T: usize>(self, lines: &[Line], input: *const u32, start: [__m256i; T]) -> [Integers; T] {
+    unsafe fn sums<const R: usize, const T: usize>(
+        self,
+        lines: &[Line],
+        first: usize,
+        input: *const u32,
+        start: [__m256i; T],
+    ) -> Integers<R, T> {
         // SAFETY: the contract is the same, and `self` the proof of the features.
-        unsafe { sums(lines, input, start) }
+        unsafe { sums(lines, first, input, start) }
     }
 }
 
@@ -30,22 +36,28 @@ impl Dots for Vnni {
 /// As there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-unsafe fn sums<const T: usize>(lines: &[Line], input: *const u32, start: [__m256i; T]) -> [Integers; T] {
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+unsafe fn sums<const R: usize, const T: usize>(
+    lines: &[Line],
+    first: usize,
+    input: *const u32,
+    start: [__m256i; T],
+) -> Integers<R, T> {
+    let mut sums = [[_mm256_setzero_si256(); R]; T];
     for (sums, start) in sums.iter_mut().zip(start) {
-        *sums = [start; 2];
+        *sums = [start; R];
     }
     for (i, line) in lines.iter().enumerate() {
-        let halves: *const __m256i = line.as_ptr().cast();
-        // SAFETY: the first 32 of 64 bytes.
-        let first = unsafe { _mm256_loadu_si256(halves) };
-        // SAFETY: the last 32.
-        let last = unsafe { _mm256_loadu_si256(halves.wrapping_add(1)) };
+        let mut codes = [_mm256_setzero_si256(); R];
+        for (r, codes) in codes.iter_mut().enumerate() {
+            // SAFETY: 32 of the 64 bytes of a line.
+            *codes = unsafe { _mm256_loadu_si256(line.as_ptr().cast::<__m256i>().wrapping_add(first + r)) };
+        }
         for (t, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `T` words a line.
             let input = _mm256_set1_epi32(unsafe { *input.wrapping_add(i * T + t) }.cast_signed());
-            sums[0] = _mm256_dpbusd_avx_epi32(sums[0], first, input);
-            sums[1] = _mm256_dpbusd_avx_epi32(sums[1], last, input);
+            for (sum, codes) in sums.iter_mut().zip(codes) {
+                *sum = _mm256_dpbusd_avx_epi32(*sum, codes, input);
+            }
         }
     }
     sums
@@ -75,5 +87,5 @@ pub(super) unsafe fn micro(m: &Micro) {
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 unsafe fn product<const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro, p: usize) {
     // SAFETY: the contract is the same; as this function may run, the CPU has its features.
-    unsafe { micro::product::<Vnni, T, HALVES, MINS>(Vnni(()), m, p) };
+    unsafe { micro::product::<Vnni, 2, T, HALVES, MINS>(Vnni(()), m, p, 0) };
 }
