@@ -26,6 +26,16 @@ peers:
 miri:
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p halfbyte-formats --lib
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p halfbyte-kernels --lib
+    # crossbeam, below rayon, keeps the rules of tree borrows only.
+    MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-tree-borrows' cargo +nightly miri test -p halfbyte --lib exec:: -- --skip model
+
+# Data races in the thread team, rayon and the standard library included (nightly with rust-src).
+tsan:
+    RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/tsan cargo +nightly test -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" -p halfbyte --lib exec:: -- --skip model
+
+# Every order of events in the thread team with up to three preemptions; `cargo test` goes up to two.
+loom:
+    LOOM_MAX_PREEMPTIONS=3 cargo test --release -p halfbyte --lib exec::team::tests::model
 
 # Each fuzz target for SECONDS (nightly, cargo-fuzz).
 fuzz SECONDS='60':
