@@ -1,11 +1,13 @@
 //! Kernels for CPUs with `avx2,fma,f16c`.
 
 mod build;
+pub(super) mod codes;
 mod float;
 mod lanes;
 pub(super) mod micro;
 mod packed;
 mod panel;
+mod quantize;
 mod simd;
 
 use halfbyte_formats::quant::{
@@ -40,6 +42,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     matmul_iq4_xs: float::blocks::<IQ4_XS>(),
     matmul_mxfp4: float::blocks::<MXFP4>(),
     panels,
+    quantize: quantize::quantize,
     rms_norm: float::rms_norm,
     layer_norm: float::layer_norm,
     rope_neox: float::rope_neox,
