@@ -9,13 +9,15 @@
 
 use super::{BlockFormat, QuantType, cast};
 
-/// What each index stands for, before the scale.
-pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-
 /// 4 bits through a table, one scale per 32.
 #[expect(non_camel_case_types, reason = "the field's standard name")]
 #[derive(Clone, Copy, Debug)]
 pub struct IQ4_NL;
+
+impl IQ4_NL {
+    /// What each index stands for, before the scale.
+    pub const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+}
 
 impl BlockFormat for IQ4_NL {
     const TYPE: QuantType = QuantType::IQ4_NL;
@@ -28,7 +30,7 @@ impl BlockFormat for IQ4_NL {
             return;
         };
         let (d, qs) = cast::split::<2, 16, 18>(block);
-        decode_nibbles(&VALUES, cast::scale(*d), qs, out);
+        decode_nibbles(&Self::VALUES, cast::scale(*d), qs, out);
     }
 }
 

@@ -9,12 +9,27 @@
 //! ```
 //! Source: `block_iq4_xs`, `dequantize_row_iq4_xs` in ggml.
 
-use super::{BlockFormat, QuantType, cast, iq4_nl};
+use super::{BlockFormat, IQ4_NL, QuantType, cast, iq4_nl};
 
 /// 4 bits through a table, one scale per 32.
 #[expect(non_camel_case_types, reason = "the field's standard name")]
 #[derive(Clone, Copy, Debug)]
 pub struct IQ4_XS;
+
+impl IQ4_XS {
+    /// The eight scales in bytes 2 to 8 of a block, each in -32..32.
+    #[inline(always)]
+    pub fn scales(packed: &[u8; 6]) -> [i8; 8] {
+        let &[h0, h1, ref low @ ..] = packed;
+        let high = u16::from_le_bytes([h0, h1]);
+        let mut scales = [0; 8];
+        let low = low.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+        for (b, (scale, low)) in scales.iter_mut().zip(low).enumerate() {
+            *scale = (low | ((high >> (2 * b) & 3) as u8) << 4) as i8 - 32;
+        }
+        scales
+    }
+}
 
 impl BlockFormat for IQ4_XS {
     const TYPE: QuantType = QuantType::IQ4_XS;
@@ -26,14 +41,11 @@ impl BlockFormat for IQ4_XS {
         let Some((block, out)) = cast::arrays::<136, 256>(block, out) else {
             return;
         };
-        let (&[d0, d1, h0, h1, ref scales @ ..], qs) = cast::split::<8, 128, 136>(block);
+        let (&[d0, d1, ref scales @ ..], qs) = cast::split::<8, 128, 136>(block);
         let d = cast::scale([d0, d1]);
-        let high = u16::from_le_bytes([h0, h1]);
         let sub_blocks = qs.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<32>().0);
-        let scales = scales.iter().flat_map(|byte| [byte & 15, byte >> 4]);
-        for (b, ((qs, out), low)) in sub_blocks.zip(scales).enumerate() {
-            let scale = (low | ((high >> (2 * b) & 3) as u8) << 4) as i8 - 32;
-            iq4_nl::decode_nibbles(&iq4_nl::VALUES, d * f32::from(scale), qs, out);
+        for ((qs, out), scale) in sub_blocks.zip(Self::scales(scales)) {
+            iq4_nl::decode_nibbles(&IQ4_NL::VALUES, d * f32::from(scale), qs, out);
         }
     }
 }

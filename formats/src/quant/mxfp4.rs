@@ -11,12 +11,23 @@
 
 use super::{BlockFormat, QuantType, cast, iq4_nl};
 
-/// Twice what each E2M1 number stands for, so that all are integers.
-const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
-
 /// 4-bit floats, one power of two per 32.
 #[derive(Clone, Copy, Debug)]
 pub struct MXFP4;
+
+impl MXFP4 {
+    /// Twice what each E2M1 number stands for, so that all are integers.
+    pub const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+    /// 2^(`exponent` - 128), exactly: 0 and 1 give subnormal numbers.
+    #[inline(always)]
+    pub const fn scale(exponent: u8) -> f32 {
+        match exponent {
+            0 | 1 => f32::from_bits(1 << (21 + exponent)),
+            _ => f32::from_bits((exponent as u32 - 1) << 23),
+        }
+    }
+}
 
 impl BlockFormat for MXFP4 {
     const TYPE: QuantType = QuantType::MXFP4;
@@ -28,15 +39,6 @@ impl BlockFormat for MXFP4 {
         let Some((&[exponent, ref qs @ ..], out)) = cast::arrays::<17, 32>(block, out) else {
             return;
         };
-        iq4_nl::decode_nibbles(&VALUES, power(exponent), qs, out);
-    }
-}
-
-/// 2^(`exponent` - 128), exactly: 0 and 1 give subnormal numbers.
-#[inline(always)]
-const fn power(exponent: u8) -> f32 {
-    match exponent {
-        0 | 1 => f32::from_bits(1 << (21 + exponent)),
-        _ => f32::from_bits((exponent as u32 - 1) << 23),
+        iq4_nl::decode_nibbles(&Self::VALUES, Self::scale(exponent), qs, out);
     }
 }

@@ -18,6 +18,23 @@ use super::{BlockFormat, QuantType, cast};
 #[derive(Clone, Copy, Debug)]
 pub struct Q3_K;
 
+impl Q3_K {
+    /// The sixteen scales in bytes 96 to 108 of a block, each in -32..32.
+    #[inline(always)]
+    pub fn scales(packed: &[u8; 12]) -> [i8; 16] {
+        let (low, high) = cast::split::<8, 4, 12>(packed);
+        let mut scales = [0; 16];
+        for (k, scales) in scales.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let low = low.iter().skip(4 * (k % 2));
+            for ((scale, low), high) in scales.iter_mut().zip(low).zip(high) {
+                let low = if k < 2 { low & 15 } else { low >> 4 };
+                *scale = (low | (high >> (2 * k) & 3) << 4) as i8 - 32;
+            }
+        }
+        scales
+    }
+}
+
 impl BlockFormat for Q3_K {
     const TYPE: QuantType = QuantType::Q3_K;
     const LEN: usize = 256;
@@ -32,7 +49,7 @@ impl BlockFormat for Q3_K {
         let (qs, rest) = cast::split::<64, 14, 78>(rest);
         let (scales, d) = cast::split::<12, 2, 14>(rest);
         let d = cast::scale(*d);
-        let scales = unpack(scales).map(|sc| d * f32::from(sc));
+        let scales = Self::scales(scales).map(|sc| d * f32::from(sc));
         let halves = qs.as_chunks::<32>().0.iter().zip(scales.as_chunks::<8>().0).zip(out.as_chunks_mut::<128>().0);
         for (h, ((qs, scales), out)) in halves.enumerate() {
             let quarters = scales.as_chunks::<2>().0.iter().zip(out.as_chunks_mut::<32>().0);
@@ -47,19 +64,4 @@ impl BlockFormat for Q3_K {
             }
         }
     }
-}
-
-/// The sixteen scales, each in -32..32.
-#[inline(always)]
-fn unpack(packed: &[u8; 12]) -> [i8; 16] {
-    let (low, high) = cast::split::<8, 4, 12>(packed);
-    let mut scales = [0; 16];
-    for (k, scales) in scales.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        let low = low.iter().skip(4 * (k % 2));
-        for ((scale, low), high) in scales.iter_mut().zip(low).zip(high) {
-            let low = if k < 2 { low & 15 } else { low >> 4 };
-            *scale = (low | (high >> (2 * k) & 3) << 4) as i8 - 32;
-        }
-    }
-    scales
 }

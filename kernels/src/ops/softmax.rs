@@ -19,7 +19,7 @@ pub fn softmax(k: &Kernels, x: &mut [f32]) -> Result<(), KernelError> {
 
 /// The index of the largest element: the lowest one if several are equal. NaN never wins; `None` if there is nothing else.
 pub fn argmax(x: &[f32]) -> Option<usize> {
-    // Two passes without a branch in the first one are faster than one with.
+    // Two passes of vector code are faster than one with a branch for each element.
     let largest = max(x);
     x.iter().position(|&x| x == largest)
 }

@@ -21,12 +21,13 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; 16];
     let (groups, tail) = x.as_chunks::<16>();
-    for x in groups.iter().map(|group| group.as_slice()).chain([tail]) {
+    for x in groups {
         for (lane, &x) in lanes.iter_mut().zip(x) {
             *lane = larger(*lane, x);
         }
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, larger)
+    let all = tail.iter().copied().chain(lanes);
+    all.fold(f32::NEG_INFINITY, larger)
 }
 
 /// Replaces each element by `exp(x - max)`; returns their sum, taken in `f64`: over a vocabulary a sum of `f32` would lose

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gemv, plain elements:  4 rows at a time, straight from memory
-//! otherwise, for 32 tokens:
+//! otherwise, for 36 tokens:
 //!   for 8 rows:
 //!     for 512 inputs:    decode them (16 KiB, stay in the first cache)
 //!       for 4 rows by 6 tokens (fewer with smaller registers):  one vector of each row by one of each token
@@ -15,8 +15,6 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::{array, ptr};
 
-use halfbyte_formats::quant::BlockFormat;
-
 use super::{LANES, Plain, Simd};
 use crate::Tile;
 use crate::pack::WeightRows;
@@ -26,7 +24,7 @@ const PIECE: usize = 512;
 /// Rows decoded at a time.
 const ROWS: usize = 8;
 /// Tokens that share a decoded piece.
-pub(crate) const TOKENS: usize = 32;
+pub(crate) const TOKENS: usize = 36;
 /// Rows that a product straight from memory reads side by side.
 const STREAMS: usize = 4;
 
@@ -42,21 +40,6 @@ pub(crate) trait Decode {
 
     /// Decodes whole blocks.
     fn decode<S: Simd>(s: S, blocks: &[u8], out: &mut [f32]);
-}
-
-/// Any format, decoded by its own code.
-pub(crate) struct Blocks<F>(PhantomData<F>);
-
-impl<F: BlockFormat> Decode for Blocks<F> {
-    const LEN: usize = F::LEN;
-    const BYTES: usize = F::BYTES;
-
-    #[inline(always)]
-    fn decode<S: Simd>(_: S, blocks: &[u8], out: &mut [f32]) {
-        for (block, out) in blocks.chunks_exact(F::BYTES).zip(out.chunks_exact_mut(F::LEN)) {
-            F::decode(block, out);
-        }
-    }
 }
 
 /// Plain elements.
@@ -154,7 +137,13 @@ pub(crate) unsafe fn decoded<S: Simd, D: Decode, const T: usize>(
                 let bytes = start / D::LEN * D::BYTES..end / D::LEN * D::BYTES;
                 for (piece, row) in pieces.iter_mut().zip(w_rows.chunks_exact(w.row_bytes)) {
                     let (inside, beyond) = piece.split_at_mut(end - start);
-                    D::decode(s, row.get(bytes.clone()).unwrap_or_default(), inside);
+                    let blocks = row.get(bytes.clone()).unwrap_or_default();
+                    if T == 1 {
+                        // Memory is what takes time: the same piece of the next rows.
+                        let next = blocks.as_ptr().wrapping_add(ROWS * w.row_bytes);
+                        (0..blocks.len()).step_by(64).for_each(|at| s.prefetch(next.wrapping_add(at)));
+                    }
+                    D::decode(s, blocks, inside);
                     beyond.iter_mut().take(LANES).for_each(|x| *x = 0.0);
                 }
                 let rows = pieces.get(..w_rows.len() / w.row_bytes).unwrap_or_default();
@@ -187,8 +176,10 @@ unsafe fn add_products<S: Simd, const T: usize>(
     let tokens = T.min(x.len() / depth);
     let steps = range.len() / LANES;
     let sums = sums.as_mut_ptr().cast::<f32>();
-    for token in (0..tokens).step_by(S::DOTS.1) {
-        let group = S::DOTS.1.min(tokens - token);
+    // About the same number of tokens each time.
+    let most = tokens.div_ceil(tokens.div_ceil(S::DOTS.1).max(1)).max(1);
+    for token in (0..tokens).step_by(most) {
+        let group = most.min(tokens - token);
         let input = |t: usize| x.get((token + t) * depth..).and_then(|x| x.get(range.clone())).unwrap_or_default();
         let inputs: [&[f32]; MOST.1] = array::from_fn(|t| if t < group { input(t) } else { &[] });
         // Where a row of plain elements ends within a vector.

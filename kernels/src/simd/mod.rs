@@ -7,6 +7,7 @@
 
 mod act;
 mod attention;
+mod blocks;
 mod exp;
 mod float;
 mod kv;
@@ -18,7 +19,7 @@ mod softmax;
 
 pub(crate) use act::{add, silu_mul};
 pub(crate) use attention::attention_gqa;
-pub(crate) use float::{Blocks, Decode, Dots, Elements, TOKENS, decoded, dots, gemv};
+pub(crate) use float::{Decode, Dots, Elements, TOKENS, decoded, dots, gemv};
 pub(crate) use kv::kv_append;
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use plain::{Brain, Half, Plain, Single};
@@ -35,6 +36,8 @@ pub(crate) trait Simd: Copy {
     type F32: Copy;
     /// Sixteen `f64`.
     type F64: Copy;
+    /// Sixteen bytes.
+    type Codes: Copy;
 
     /// Most rows of a [`Product`] that are worth a call.
     const ROWS: usize;
@@ -67,6 +70,8 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// Sixteen elements may be written there.
     unsafe fn store_at(self, x: Self::F32, at: *mut f32);
+    /// Widens two halves, exactly.
+    fn halves(self, x: [u8; 4]) -> [f32; 2];
     /// Widens halves, exactly.
     fn load_f16(self, x: &[u8; 2 * LANES]) -> Self::F32;
     /// Rounds to halves, ties to even.
@@ -101,6 +106,19 @@ pub(crate) trait Simd: Copy {
     fn largest(self, x: Self::F32) -> f32;
     /// Rows become columns.
     fn transpose(self, x: [Self::F32; LANES]) -> [Self::F32; LANES];
+
+    /// The bytes.
+    fn codes(self, bytes: &[u8; LANES]) -> Self::Codes;
+    /// `((x >> from) & mask) << to` of each byte; `from` and `to` are below 8, and `mask << to` fits a byte.
+    fn field(self, x: Self::Codes, from: i32, mask: u8, to: i32) -> Self::Codes;
+    /// `a | b`
+    fn or(self, a: Self::Codes, b: Self::Codes) -> Self::Codes;
+    /// 255 where bit number `lane` of `bits` is set, 0 elsewhere.
+    fn bits(self, bits: u16) -> Self::Codes;
+    /// `table[x]` for codes below sixteen.
+    fn look_up(self, table: &[i8; LANES], x: Self::Codes) -> Self::Codes;
+    /// The bytes as signed numbers.
+    fn floats(self, x: Self::Codes) -> Self::F32;
 
     /// `x` in every lane.
     fn splat64(self, x: f64) -> Self::F64;

@@ -71,7 +71,7 @@ pub(crate) unsafe fn product<S: Simd, E: Plain, const R: usize, const C: usize>(
         }
         for (sums, a) in sums.iter_mut().zip(p.a) {
             // SAFETY: element `k < depth` of a row of `a`; there are `R` pairs.
-            let a = s.splat(unsafe { *a.add(k) });
+            let a = s.splat(unsafe { *a.wrapping_add(k) });
             for (sum, line) in sums.iter_mut().zip(line) {
                 *sum = s.fma(a, line, *sum);
             }

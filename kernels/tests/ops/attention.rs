@@ -244,7 +244,8 @@ fn what_is_not_seen_does_not_show() {
                 let bad = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY][i % 3];
                 let element = ((case.kv_head * case.layout.capacity + at) * dim + dim / 2) * 4;
                 let with = |keys: bool| {
-                    let mut inputs = Inputs { keys: clean.keys.clone(), values: clean.values.clone(), q: clean.q.clone() };
+                    let mut inputs =
+                        Inputs { keys: clean.keys.clone(), values: clean.values.clone(), q: clean.q.clone() };
                     let cache = if keys { &mut inputs.keys } else { &mut inputs.values };
                     cache.bytes[element..element + 4].copy_from_slice(&bad.to_le_bytes());
                     inputs
@@ -292,7 +293,8 @@ fn columns_of_a_matrix() {
         let mut out = vec![0.5; tokens * stride];
         // SAFETY: `row` elements of `tokens` rows that lie `stride > row + before` apart in `out`, used only here.
         let mut tile = unsafe { Tile::from_raw(out.as_mut_ptr().add(before), tokens, row, stride) };
-        ops::attention_gqa(k, &a, case.kv_head, Queries { data: &q[before..], stride }, &mut tile).expect("right shapes");
+        ops::attention_gqa(k, &a, case.kv_head, Queries { data: &q[before..], stride }, &mut tile)
+            .expect("right shapes");
         let expected = case.attend(k, &inputs, 0..tokens);
         for (out, expected) in out.chunks(stride).zip(expected.chunks(row)) {
             assert_eq!(bits(&out[before..before + row]), bits(expected));

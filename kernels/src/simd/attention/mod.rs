@@ -51,38 +51,46 @@ pub(crate) unsafe fn attention_gqa<S: Simd>(
     q: Queries<'_>,
     out: &mut Tile<'_>,
 ) {
-    let mut scratch = MaybeUninit::<Scratch>::uninit();
-    let scratch = scratch.as_mut_ptr();
+    let mut scratch = Scratch::new();
     let heads = out.rows() / a.layout.head_dim;
     let all = out.tokens() * heads;
     for first in (0..all).step_by(BLOCK) {
-        let end = all.min(first + BLOCK);
-        // SAFETY: a place in `scratch`.
-        let to = unsafe { &raw mut (*scratch).rows };
-        // SAFETY: by the contract of this function there are queries for all rows; there is room for `BLOCK`.
-        let rows = unsafe { rows(a, q, first..end, out, to.cast()) };
+        let rows = rows(a, q, first..all.min(first + BLOCK), out, &mut scratch.rows);
         match a.layout.ty {
-            // SAFETY: as above; the cache has the type and the positions that the rows see.
-            KvType::F32 => unsafe { Head::<Single>::new(a, kv_head, scratch).attend(s, rows) },
+            // SAFETY: by the contract of this function: the queries and all that they see are there.
+            KvType::F32 => unsafe { Head::<Single>::new(a, kv_head, &mut scratch.tiles).attend(s, rows) },
             // SAFETY: as above.
-            KvType::F16 => unsafe { Head::<Half>::new(a, kv_head, scratch).attend(s, rows) },
+            KvType::F16 => unsafe { Head::<Half>::new(a, kv_head, &mut scratch.tiles).attend(s, rows) },
         }
     }
 }
 
 /// Written before it is read, whatever part of it that is.
-#[repr(C, align(64))]
 struct Scratch {
-    /// `[d][key]`, then `[key][d]`.
-    tile: [f32; KEYS * DIMS],
-    /// `[row][key]`: scores, then weights.
-    scores: [f32; BLOCK * KEYS],
-    /// `[row][d]`: sums over the tile.
-    sums: [f32; ROWS * DIMS],
+    tiles: Tiles,
     rows: [MaybeUninit<Row>; BLOCK],
 }
 
-/// One head of the cache, and the scratch.
+#[repr(C, align(64))]
+struct Tiles {
+    /// `[d][key]`, then `[key][d]`.
+    tile: MaybeUninit<[f32; KEYS * DIMS]>,
+    /// `[row][key]`: scores, then weights.
+    scores: MaybeUninit<[f32; BLOCK * KEYS]>,
+    /// `[row][d]`: sums over the tile.
+    sums: MaybeUninit<[f32; ROWS * DIMS]>,
+}
+
+impl Scratch {
+    #[inline(always)]
+    fn new() -> Self {
+        let tiles =
+            Tiles { tile: MaybeUninit::uninit(), scores: MaybeUninit::uninit(), sums: MaybeUninit::uninit() };
+        Self { tiles, rows: [const { MaybeUninit::uninit() }; BLOCK] }
+    }
+}
+
+/// One head of the cache, and the scratch, which nothing else uses meanwhile.
 struct Head<E> {
     /// Position 0.
     keys: *const u8,
@@ -96,10 +104,8 @@ struct Head<E> {
 }
 
 impl<E: Plain> Head<E> {
-    /// # Safety
-    /// As [`attention_gqa`]; `scratch` may be written.
     #[inline(always)]
-    unsafe fn new(a: &AttentionGqa<'_>, kv_head: usize, scratch: *mut Scratch) -> Self {
+    fn new(a: &AttentionGqa<'_>, kv_head: usize, tiles: &mut Tiles) -> Self {
         let dim = a.layout.head_dim;
         let head = kv_head * a.layout.capacity * dim * E::BYTES;
         Self {
@@ -107,12 +113,9 @@ impl<E: Plain> Head<E> {
             values: a.values.as_ptr().wrapping_add(head),
             dim,
             scale: a.scale,
-            // SAFETY: places in `scratch`, here and below.
-            tile: unsafe { &raw mut (*scratch).tile }.cast(),
-            // SAFETY: as above.
-            scores: unsafe { &raw mut (*scratch).scores }.cast(),
-            // SAFETY: as above.
-            sums: unsafe { &raw mut (*scratch).sums }.cast(),
+            tile: tiles.tile.as_mut_ptr().cast(),
+            scores: tiles.scores.as_mut_ptr().cast(),
+            sums: tiles.sums.as_mut_ptr().cast(),
             element: PhantomData,
         }
     }
@@ -282,7 +285,7 @@ impl<E: Plain> Head<E> {
                 }
                 for (r, row) in rows.iter().enumerate() {
                     // SAFETY: `dims` of a head.
-                    let out = unsafe { slice::from_raw_parts_mut(row.out.add(piece), dims.len()) };
+                    let out = unsafe { slice::from_raw_parts_mut(row.out.wrapping_add(piece), dims.len()) };
                     // SAFETY: `sum` has filled as many whole vectors of row `r < ROWS`.
                     unsafe { merge(s, out, row.decay, self.sums.wrapping_add(r * DIMS)) };
                 }

@@ -1,5 +1,6 @@
 //! What attention knows of each query head of each token: a row.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::slice;
 
@@ -31,36 +32,32 @@ impl Row {
 }
 
 /// Rows `range` of all `tokens · heads`, nothing being known yet; zeros in `out`.
-///
-/// # Safety
-/// As [`attention_gqa`](super::attention_gqa); `to` has room for the rows, which live there as long as nothing else writes it.
 #[inline(always)]
-pub(super) unsafe fn rows<'s>(
+pub(super) fn rows<'a>(
     a: &AttentionGqa<'_>,
     q: Queries<'_>,
     range: Range<usize>,
     out: &mut Tile<'_>,
-    to: *mut Row,
-) -> &'s mut [Row] {
+    room: &'a mut [MaybeUninit<Row>],
+) -> &'a mut [Row] {
     let dim = a.layout.head_dim;
     let heads = out.rows() / dim;
+    let mut places = room.iter_mut();
     let mut n = 0;
     for token in range.start / heads..range.end.div_ceil(heads) {
         let skip = if n == 0 { range.start % heads } else { 0 };
         let Range { start, end } = a.visible(token);
         let outs = out.row_mut(token).chunks_exact_mut(dim).enumerate().skip(skip);
-        for (head, out) in outs.take(range.len() - n) {
+        for ((head, out), place) in outs.take(range.len() - n).zip(&mut places) {
             out.fill(0.0);
             let q = q.data.as_ptr().wrapping_add(token * q.stride + head * dim);
             let out = out.as_mut_ptr();
-            let row = Row { q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES] };
-            // SAFETY: `n < range.len()`, for as many there is room.
-            unsafe { to.add(n).write(row) };
+            place.write(Row { q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES] });
             n += 1;
         }
     }
-    // SAFETY: the first `n` were just written.
-    unsafe { slice::from_raw_parts_mut(to, n) }
+    // SAFETY: the first `n` of them were just written.
+    unsafe { slice::from_raw_parts_mut(room.as_mut_ptr().cast(), n) }
 }
 
 /// What the first and the last of some rows see of a tile.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::Ymm;
+use super::{codes, lanes::Ymm};
 use crate::simd::{Dots, LANES, Plain, Product, Simd, dots, product};
 
 /// Calls an intrinsic of the tier that has no other condition.
@@ -30,6 +30,7 @@ macro_rules! each64 {
 impl Simd for Ymm {
     type F32 = [__m256; 2];
     type F64 = [__m256d; 4];
+    type Codes = __m128i;
 
     const ROWS: usize = 6;
     const DOTS: (usize, usize) = (2, 3);
@@ -81,6 +82,11 @@ impl Simd for Ymm {
         unsafe { _mm256_storeu_ps(at, x[0]) };
         // SAFETY: the other half.
         unsafe { _mm256_storeu_ps(at.wrapping_add(8), x[1]) };
+    }
+
+    #[inline(always)]
+    fn halves(self, x: [u8; 4]) -> [f32; 2] {
+        cpu!(codes::halves(x))
     }
 
     #[inline(always)]
@@ -174,6 +180,38 @@ impl Simd for Ymm {
     #[inline(always)]
     fn transpose(self, x: [Self::F32; LANES]) -> [Self::F32; LANES] {
         cpu!(transpose(x))
+    }
+
+    #[inline(always)]
+    fn codes(self, bytes: &[u8; LANES]) -> __m128i {
+        cpu!(codes::load(bytes))
+    }
+
+    #[inline(always)]
+    fn field(self, x: __m128i, from: i32, mask: u8, to: i32) -> __m128i {
+        cpu!(codes::field(x, from, mask, to))
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m128i, b: __m128i) -> __m128i {
+        cpu!(codes::or(a, b))
+    }
+
+    #[inline(always)]
+    fn bits(self, bits: u16) -> __m128i {
+        cpu!(codes::bits(bits))
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[i8; LANES], x: __m128i) -> __m128i {
+        cpu!(codes::look_up(table, x))
+    }
+
+    #[inline(always)]
+    fn floats(self, x: __m128i) -> Self::F32 {
+        let halves = [x, cpu!(_mm_srli_si128::<8>(x))];
+        let words = each!(_mm256_cvtepi8_epi32, halves);
+        each!(_mm256_cvtepi32_ps, words)
     }
 
     #[inline(always)]

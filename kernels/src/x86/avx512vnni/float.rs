@@ -1,12 +1,10 @@
 //! The entries of the table that [`crate::simd`] has the code of.
 
-use halfbyte_formats::quant::BlockFormat;
-
 use super::lanes::Zmm;
 use crate::dispatch::table::Kernel;
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::WeightRows;
-use crate::simd::{self, Blocks, Decode, Elements, Plain, TOKENS};
+use crate::simd::{self, Decode, Elements, Plain, TOKENS};
 use crate::{KvType, Tile};
 
 /// Functions of the table, each as its namesake in [`crate::simd`].
@@ -49,8 +47,8 @@ pub(super) const fn plain<E: Plain>() -> Kernel {
 }
 
 /// The kernels of a format without panels.
-pub(super) const fn blocks<F: BlockFormat>() -> Kernel {
-    Kernel::Float { gemv: decoded::<Blocks<F>, 1>, gemm: decoded::<Blocks<F>, TOKENS> }
+pub(super) const fn blocks<D: Decode>() -> Kernel {
+    Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
 }
 
 /// See [`simd::gemv`].

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::avx2::codes;
 use super::lanes::Zmm;
 use crate::simd::{Dots, LANES, Plain, Product, Simd, dots, product};
 
@@ -16,6 +17,7 @@ macro_rules! cpu {
 impl Simd for Zmm {
     type F32 = __m512;
     type F64 = [__m512d; 2];
+    type Codes = __m128i;
 
     const ROWS: usize = 6;
     const DOTS: (usize, usize) = (4, 6);
@@ -57,6 +59,11 @@ impl Simd for Zmm {
     unsafe fn store_at(self, x: __m512, at: *mut f32) {
         // SAFETY: the same contract.
         unsafe { _mm512_storeu_ps(at, x) }
+    }
+
+    #[inline(always)]
+    fn halves(self, x: [u8; 4]) -> [f32; 2] {
+        cpu!(codes::halves(x))
     }
 
     #[inline(always)]
@@ -149,6 +156,37 @@ impl Simd for Zmm {
     #[inline(always)]
     fn transpose(self, x: [__m512; LANES]) -> [__m512; LANES] {
         cpu!(transpose(x))
+    }
+
+    #[inline(always)]
+    fn codes(self, bytes: &[u8; LANES]) -> __m128i {
+        cpu!(codes::load(bytes))
+    }
+
+    #[inline(always)]
+    fn field(self, x: __m128i, from: i32, mask: u8, to: i32) -> __m128i {
+        cpu!(codes::field(x, from, mask, to))
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m128i, b: __m128i) -> __m128i {
+        cpu!(codes::or(a, b))
+    }
+
+    #[inline(always)]
+    fn bits(self, bits: u16) -> __m128i {
+        cpu!(codes::bits(bits))
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[i8; LANES], x: __m128i) -> __m128i {
+        cpu!(codes::look_up(table, x))
+    }
+
+    #[inline(always)]
+    fn floats(self, x: __m128i) -> Self::F32 {
+        let x = cpu!(_mm512_cvtepi8_epi32(x));
+        cpu!(_mm512_cvtepi32_ps(x))
     }
 
     #[inline(always)]
