@@ -3,7 +3,7 @@
 use halfbyte_formats::{
     QuantType,
     gguf::{Gguf, GgufWriter, Value},
-    quant,
+    quant::{self, Mix, ModelTraits},
 };
 
 /// Metadata and tensors of a file, in order.
@@ -36,14 +36,22 @@ impl Part {
         self.data.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
     }
 
+    /// The values of a tensor in any format.
+    #[must_use]
+    pub fn decoded(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.dims.iter().product()];
+        quant::decode(self.ty, &self.data, &mut values).expect("whole blocks");
+        values
+    }
+
     /// Replaces the values of an f32 tensor by `f` of each.
     pub fn map(&mut self, f: impl Fn(f32) -> f32) {
         self.data = self.values().into_iter().flat_map(|value| f(value).to_le_bytes()).collect();
     }
 
-    /// Stores an f32 tensor as `ty`.
+    /// Stores the tensor as `ty`.
     pub fn encode(&mut self, ty: QuantType) {
-        let values = self.values();
+        let values = self.decoded();
         let bytes = ty.row_bytes(self.dims[0]).expect("whole blocks") * self.dims[1..].iter().product::<usize>();
         self.data = vec![0; bytes];
         quant::encode(ty, &values, &mut self.data).expect("finite values");
@@ -105,6 +113,20 @@ impl Parts {
     pub fn add_tensor(&mut self, name: &str, dims: &[usize], values: &[f32]) -> &mut Self {
         let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.tensors.push(Part { name: name.to_owned(), dims: dims.to_vec(), ty: QuantType::F32, data });
+        self
+    }
+
+    /// Stores every matrix as `mix` says, by the names it has in a model of `architecture`.
+    pub fn quantise(&mut self, mix: Mix, architecture: &str) -> &mut Self {
+        let layer = |tensor: &Part| tensor.name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
+        let layers = self.tensors.iter().filter_map(layer).max().map_or(0, |last: usize| last + 1);
+        let tied = !self.tensors.iter().any(|tensor| tensor.name == "output.weight");
+        for tensor in self.tensors.iter_mut().filter(|tensor| tensor.dims.len() > 1) {
+            let ty = mix.tensor_type(&tensor.name, &tensor.dims, ModelTraits { architecture, layers, tied });
+            if ty != tensor.ty {
+                tensor.encode(ty);
+            }
+        }
         self
     }
 
