@@ -4,6 +4,7 @@
 //! depend on the model. A file is complete or not there at all: see [`GgufFile`].
 
 use std::{
+    error::Error,
     fs,
     io::{self, Write},
     path::{self, Path, PathBuf},
@@ -98,14 +99,14 @@ pub(crate) fn mix(name: &str) -> Result<Mix, String> {
 
 /// Writes the tensor `name` row by row: `fill` gets the number of a row, from 0, and its `row_bytes` bytes. Rows are
 /// made on all processors, in any order.
-pub(crate) fn write_rows(
+pub(crate) fn write_rows<E: Error + Send + Sync + 'static>(
     file: &mut GgufFile,
     name: &str,
     shape: Rows,
     written: &mut Written,
-    fill: impl Fn(usize, &mut [u8]) -> Result<(), FormatError> + Sync,
+    fill: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
 ) -> anyhow::Result<()> {
-    let Rows { count, row_bytes, .. } = shape;
+    let Rows { count, row_bytes } = shape;
     let most = (PART_BYTES / row_bytes).clamp(1, count);
     let mut buffer = vec![0; most * row_bytes];
     for first in (0..count).step_by(most) {
@@ -120,13 +121,11 @@ pub(crate) fn write_rows(
     Ok(())
 }
 
-/// Rows of a tensor.
+/// Rows of a tensor, or of what else it is written in.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
     /// How many.
     pub(crate) count: usize,
-    /// Elements of each.
-    pub(crate) depth: usize,
     /// Bytes of each, at least one.
     pub(crate) row_bytes: usize,
 }
@@ -135,7 +134,7 @@ impl Rows {
     /// The rows of a tensor of extents `dims`, the contiguous one first, stored as `ty`.
     pub(crate) fn new(dims: &[usize], ty: QuantType) -> Result<Self, FormatError> {
         let (depth, count) = (dims.first().copied().unwrap_or(1), dims.iter().skip(1).product());
-        Ok(Self { count, depth, row_bytes: ty.row_bytes(depth)? })
+        Ok(Self { count, row_bytes: ty.row_bytes(depth)? })
     }
 
     /// Bytes of all of them.

@@ -40,6 +40,7 @@ fn every_command_explains_itself() {
         "inspect",
         "synth",
         "quantize",
+        "pack",
         "convert",
         "completions",
     ] {

@@ -1,16 +1,18 @@
 //! Small files of every family that are right in most places, so that many load and all that load have to run.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
+use halfbyte::{Gguf, PackPlan};
 use halfbyte_formats::{
     QuantType,
     gguf::{Array, GgufWriter, Value},
 };
 
-const TYPES: [QuantType; 8] = [
+const TYPES: [QuantType; 9] = [
     QuantType::F32,
     QuantType::F16,
     QuantType::BF16,
     QuantType::Q4_0,
+    QuantType::Q5_0,
     QuantType::Q8_0,
     QuantType::Q5_1,
     QuantType::IQ4_NL,
@@ -66,10 +68,12 @@ pub struct Model {
     floats: [Option<f32>; 3],
     types: Vec<u8>,
     dropped: Option<u8>,
+    /// Matrices in panels, where they have some.
+    packed: bool,
     /// Bytes of the weights, repeated.
     weights: Vec<u8>,
     /// Bytes of the finished file to be changed.
-    patches: Vec<(u16, u8)>,
+    patches: Vec<(u32, u8)>,
     /// What to push, one prompt after the other.
     pub prompts: Vec<Vec<u8>>,
     pub text: String,
@@ -203,8 +207,14 @@ impl Model {
             stream.write_tensor(name, data).expect("in memory");
         }
         let mut file = stream.finish().expect("in memory");
+        if self.packed
+            && let Ok(plain) = Gguf::from_bytes(file.clone())
+            && let Ok(plan) = PackPlan::new(&plain)
+        {
+            file = plan.write_to(Vec::new()).expect("in memory");
+        }
         for &(offset, byte) in &self.patches {
-            let at = usize::from(offset) % file.len();
+            let at = offset as usize % file.len();
             file[at] = byte;
         }
         file

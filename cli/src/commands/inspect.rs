@@ -26,7 +26,8 @@ const EXAMPLES: &str = "Examples:
   halfbyte inspect tiny-mimo --json | jq .totals
 
 Shapes are in file order: the extent that is contiguous in memory comes first.
-Only the first elements of arrays are shown.
+Only the first elements of arrays are shown. Tensors of a packed file have the shape
+of the matrix they hold, and \"(packed)\" after the type.
 
 --json prints one object:
   {\"version\", \"metadata\": {key: value}, \"tensors\": [{\"name\", \"shape\", \"type\",
@@ -74,16 +75,21 @@ impl Total {
 
 /// The reader has checked that this product exists.
 fn parameters(tensor: &Tensor) -> usize {
-    tensor.dims.iter().product()
+    tensor.shape().iter().product()
 }
 
-fn totals(file: &Gguf) -> (BTreeMap<&'static str, Total>, Total) {
+fn totals(file: &Gguf) -> (BTreeMap<String, Total>, Total) {
     let (mut by_type, mut all) = (BTreeMap::<_, Total>::new(), Total::default());
     for tensor in file.tensors() {
-        by_type.entry(tensor.ty.name()).or_default().add(tensor);
+        by_type.entry(type_name(tensor)).or_default().add(tensor);
         all.add(tensor);
     }
     (by_type, all)
+}
+
+/// How a tensor is stored.
+fn type_name(tensor: &Tensor) -> String {
+    tensor.panels().map_or_else(|| tensor.ty.name().to_owned(), |ty| format!("{} (packed)", ty.name()))
 }
 
 /// The name behind `general.file_type`: `enum llama_ftype` in llama.cpp's `include/llama.h`.
@@ -125,16 +131,17 @@ fn as_text(file: &Gguf) -> Result<String, std::fmt::Error> {
     }
     writeln!(out, "{} tensors:", file.tensors().len())?;
     let width = file.tensors().iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
-    for tensor in file.tensors() {
-        let shape = tensor.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-        let name = tensor.name.escape_debug().to_string();
-        writeln!(out, "  {name:width$}  {:6} {shape:18} {:>12} bytes", tensor.ty.name(), tensor.data.len())?;
-    }
     let (by_type, all) = totals(file);
+    let ty_width = by_type.keys().map(String::len).max().unwrap_or(0).max(6);
+    for tensor in file.tensors() {
+        let shape = tensor.shape().iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+        let name = tensor.name.escape_debug().to_string();
+        writeln!(out, "  {name:width$}  {:ty_width$} {shape:18} {:>12} bytes", type_name(tensor), tensor.data.len())?;
+    }
     writeln!(out, "totals:")?;
     for (name, total) in &by_type {
         let Total { tensors, parameters, bytes } = total;
-        writeln!(out, "  {name:6} {tensors:>6} tensors {parameters:>14} parameters {bytes:>14} bytes")?;
+        writeln!(out, "  {name:ty_width$} {tensors:>6} tensors {parameters:>14} parameters {bytes:>14} bytes")?;
     }
     let Total { parameters, bytes, .. } = all;
     writeln!(out, "  {parameters} parameters, {bytes} bytes, {:.3} bits per weight", all.bits_per_weight())?;
@@ -181,14 +188,12 @@ fn as_json(file: &Gguf) -> serde_json::Value {
     let tensors: Vec<_> = file
         .tensors()
         .iter()
-        .map(|t| json!({ "name": t.name, "shape": t.dims, "type": t.ty.name(), "bytes": t.data.len() }))
+        .map(|t| json!({ "name": t.name, "shape": t.shape(), "type": type_name(t), "bytes": t.data.len() }))
         .collect();
     let (by_type, all) = totals(file);
     let totals: serde_json::Map<_, _> = by_type
         .into_iter()
-        .map(|(name, t)| {
-            (name.to_owned(), json!({ "tensors": t.tensors, "parameters": t.parameters, "bytes": t.bytes }))
-        })
+        .map(|(name, t)| (name, json!({ "tensors": t.tensors, "parameters": t.parameters, "bytes": t.bytes })))
         .collect();
     json!({
         "version": file.version(),

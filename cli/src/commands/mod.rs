@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod inspect;
 mod logits;
+mod pack;
 mod perplexity;
 mod quantize;
 mod run;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Synth(synth::Args),
     /// Write a model in another number format.
     Quantize(quantize::Args),
+    /// Write a model laid out as it is computed with.
+    Pack(pack::Args),
     /// Turn a Hugging Face directory into a GGUF file.
     Convert(convert::Args),
     /// Print a completion script for a shell.
@@ -53,6 +56,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Pack(args) => pack::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Completions(args) => completions::run(args),
     }

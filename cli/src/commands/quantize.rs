@@ -3,7 +3,7 @@
 //! Every tensor is decoded to f32 and encoded again, unless it has the wanted format already. Metadata is kept, in
 //! order, but for the two keys that describe the format. Memory does not depend on the size of the model.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use halfbyte_formats::{
     QuantType,
     gguf::{Gguf, GgufWriter, Metadata, Tensor, Value},
@@ -57,6 +57,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     output.check(None)?;
     let file = input.gguf()?;
+    if file.is_packed() {
+        bail!("{input} is packed: quantize the file it was made from");
+    }
 
     let mut writer = GgufWriter::new();
     for (key, value) in metadata(file.metadata(), mix) {
@@ -82,7 +85,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 bytes.copy_from_slice(source);
                 return Ok(());
             }
-            let mut values = vec![0.0; new.depth];
+            let mut values = vec![0.0; tensor.dims.first().copied().unwrap_or(1)];
             quant::decode(tensor.ty, source, &mut values)?;
             quant::encode(to, &values, bytes)
         })?;

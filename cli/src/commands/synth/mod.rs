@@ -112,7 +112,7 @@ impl Recipe {
         let first = if part == Part::Mtp { preset.tensors(Part::Trunk).len() } else { 0 };
         for (number, tensor) in (first..).zip(&tensors) {
             let rows = Rows::new(&tensor.dims, ty(tensor))?;
-            let weights = Weights::new(ty(tensor), tensor.init, rows.depth)?;
+            let weights = Weights::new(ty(tensor), tensor.init, tensor.dims.first().copied().unwrap_or(1))?;
             output::write_rows(&mut file, &tensor.name, rows, &mut written, |row, bytes| {
                 weights.fill(&mut Random::new(seed, number, row), bytes)
             })?;
