@@ -14,6 +14,7 @@ use halfbyte_formats::quant::{
     GroupFormat, IQ4_NL, IQ4_XS, MXFP4, PanelType, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 
+use super::mem::prefetch;
 use crate::dispatch::table::{Kernel, KernelTable};
 use crate::panel::{BuildFn, Kind, PanelKernel};
 use crate::scalar;
@@ -57,11 +58,11 @@ pub(crate) static TABLE: KernelTable = KernelTable {
 /// The kernel of row-major blocks of `F`, which `build` reads.
 const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
     let micro = panel::micro(Kind::of::<F>());
-    Kernel::Panels(PanelKernel { build, micro, ..scalar::panel::row_major::<F>() })
+    Kernel::Panels(PanelKernel { build, micro, prefetch, ..scalar::panel::row_major::<F>() })
 }
 
 /// The kernel of weights stored in panels of `ty`.
 fn panels(ty: PanelType) -> PanelKernel {
     let kernel = scalar::panel::packed(ty);
-    PanelKernel { build: packed::build(ty), micro: panel::micro(kernel.kind), ..kernel }
+    PanelKernel { build: packed::build(ty), micro: panel::micro(kernel.kind), prefetch, ..kernel }
 }

@@ -12,6 +12,7 @@ use halfbyte_formats::quant::{
 };
 
 use super::avx2 as below;
+use super::mem::prefetch;
 use crate::dispatch::table::{Kernel, KernelTable};
 use crate::panel::{BuildFn, PanelKernel};
 use crate::scalar;
@@ -52,10 +53,10 @@ pub(crate) static TABLE: KernelTable = KernelTable {
 
 /// The kernel of row-major blocks of `F`, which `build` reads.
 const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
-    Kernel::Panels(PanelKernel { build, micro: panel::micro, ..scalar::panel::row_major::<F>() })
+    Kernel::Panels(PanelKernel { build, micro: panel::micro, prefetch, ..scalar::panel::row_major::<F>() })
 }
 
 /// The kernel of weights stored in panels of `ty`.
 fn panels(ty: PanelType) -> PanelKernel {
-    PanelKernel { build: packed::build(ty), micro: panel::micro, ..scalar::panel::packed(ty) }
+    PanelKernel { build: packed::build(ty), micro: panel::micro, prefetch, ..scalar::panel::packed(ty) }
 }
