@@ -10,48 +10,64 @@ use std::time::Instant;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use halfbyte_benches::peak::Probe;
-use halfbyte_benches::{Product, Rng, Shape, assert_same_bits, kernels, size};
-use halfbyte_formats::{Bytes, QuantType};
+use halfbyte_benches::{Product, Rng, Shape, Weights, assert_same_bits, kernels, layout_bytes, layout_name, size};
+use halfbyte_formats::QuantType;
+use halfbyte_formats::quant::{PanelType, U4Group};
 use halfbyte_kernels::ops::{self, Store};
-use halfbyte_kernels::{ActivationType, Activations, Kernels, QuantTile, Tile, quantized_words};
+use halfbyte_kernels::{
+    ActivationType, Activations, Kernels, PackLayout, PackedMatrix, QuantTile, Tile, quantized_words,
+};
 
 /// Formats that fast tiers multiply with 8-bit inputs.
-const PANELS: [QuantType; 6] =
-    [QuantType::Q4_0, QuantType::Q5_0, QuantType::Q8_0, QuantType::Q4_K, QuantType::Q5_K, QuantType::Q6_K];
+const PANELS: [PackLayout; 14] = [
+    PackLayout::RowMajor(QuantType::Q4_0),
+    PackLayout::RowMajor(QuantType::Q5_0),
+    PackLayout::RowMajor(QuantType::Q8_0),
+    PackLayout::RowMajor(QuantType::Q4_K),
+    PackLayout::RowMajor(QuantType::Q5_K),
+    PackLayout::RowMajor(QuantType::Q6_K),
+    PackLayout::Panels(PanelType::Q4_0),
+    PackLayout::Panels(PanelType::Q5_0),
+    PackLayout::Panels(PanelType::Q8_0),
+    PackLayout::Panels(PanelType::Q4_K),
+    PackLayout::Panels(PanelType::Q5_K),
+    PackLayout::Panels(PanelType::Q6_K),
+    PackLayout::Panels(PanelType::U4 { group: U4Group::G128, zeros: false }),
+    PackLayout::Panels(PanelType::U4 { group: U4Group::G128, zeros: true }),
+];
 /// The others.
-const FLOATS: [QuantType; 8] = [
-    QuantType::F32,
-    QuantType::F16,
-    QuantType::BF16,
-    QuantType::Q2_K,
-    QuantType::Q3_K,
-    QuantType::IQ4_NL,
-    QuantType::IQ4_XS,
-    QuantType::MXFP4,
+const FLOATS: [PackLayout; 8] = [
+    PackLayout::RowMajor(QuantType::F32),
+    PackLayout::RowMajor(QuantType::F16),
+    PackLayout::RowMajor(QuantType::BF16),
+    PackLayout::RowMajor(QuantType::Q2_K),
+    PackLayout::RowMajor(QuantType::Q3_K),
+    PackLayout::RowMajor(QuantType::IQ4_NL),
+    PackLayout::RowMajor(QuantType::IQ4_XS),
+    PackLayout::RowMajor(QuantType::MXFP4),
 ];
 
 /// Inputs of a projection of a 7B model.
 const DEPTH: usize = size(4096, 512);
 
-/// One product of each of `types` on each instruction set: `kind` is `gemv` or `gemm`.
-fn bench(group: &mut BenchmarkGroup<'_, WallTime>, kind: &str, types: &[QuantType], rows: usize, tokens: usize) {
+/// One product in each of `layouts` on each instruction set: `kind` is `gemv` or `gemm`.
+fn bench(group: &mut BenchmarkGroup<'_, WallTime>, kind: &str, layouts: &[PackLayout], rows: usize, tokens: usize) {
     let shape = Shape { rows, depth: DEPTH, tokens };
-    for &ty in types {
-        let data = LazyCell::new(|| {
-            let data = Bytes::from(Rng(1).blocks(ty, rows * DEPTH / ty.block_len()));
-            Product::check_tiers(ty, shape, &data);
-            data
+    for &layout in layouts {
+        let weights = LazyCell::new(|| {
+            let weights = Weights::random(layout, rows, DEPTH, 1);
+            Product::check_tiers(shape, &weights);
+            weights
         });
         for k in kernels() {
-            let bytes = (rows * DEPTH / ty.block_len() * ty.block_bytes()) as u64;
             group.throughput(match tokens {
-                1 => Throughput::Bytes(bytes),
+                1 => Throughput::Bytes(layout_bytes(layout, rows, DEPTH) as u64),
                 _ => Throughput::Elements(shape.multiplications()),
             });
-            let product = LazyCell::new(|| RefCell::new(Product::new(k, ty, shape, data.clone())));
-            let probe = Probe::of(k.isa()).filter(|_| tokens > 1 && PANELS.contains(&ty));
+            let product = LazyCell::new(|| RefCell::new(Product::new(k, shape, &weights)));
+            let probe = Probe::of(k.isa()).filter(|_| tokens > 1 && PANELS.contains(&layout));
             let mut shares = Vec::new();
-            let id = BenchmarkId::new(format!("{kind}_{ty}/{}", k.isa().name()), shape.id());
+            let id = BenchmarkId::new(format!("{kind}_{}/{}", layout_name(layout), k.isa().name()), shape.id());
             group.bench_function(id, |b| {
                 let product = &mut *product.borrow_mut();
                 b.iter_custom(|iterations| {
@@ -99,47 +115,42 @@ fn matmul(c: &mut Criterion) {
 fn swiglu(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize, tokens: usize) {
     let shape = Shape { rows, depth: DEPTH, tokens };
     group.throughput(Throughput::Elements(2 * shape.multiplications()));
-    for ty in PANELS {
-        let data =
-            LazyCell::new(|| [3, 4].map(|seed| Bytes::from(Rng(seed).blocks(ty, rows * DEPTH / ty.block_len()))));
+    for layout in PANELS {
+        let weights = LazyCell::new(|| [3, 4].map(|seed| Weights::random(layout, rows, DEPTH, seed)));
         for k in kernels() {
-            let gated = LazyCell::new(|| RefCell::new(Gated::checked(k, ty, shape, &data)));
-            if quantizes(&k, ty) {
-                let id = BenchmarkId::new(format!("swiglu_{ty}/{}", k.isa().name()), shape.id());
-                group.bench_function(id, |b| {
-                    let gated = &mut *gated.borrow_mut();
-                    b.iter(|| gated.run());
-                });
+            // Row-major weights take inputs as they are on the tiers that are there for comparison.
+            if Weights::random(layout, 1, DEPTH, 1).matrix(&k).activations() == ActivationType::F32 {
+                continue;
             }
+            let gated = LazyCell::new(|| RefCell::new(Gated::checked(k, shape, &weights)));
+            let id = BenchmarkId::new(format!("swiglu_{}/{}", layout_name(layout), k.isa().name()), shape.id());
+            group.bench_function(id, |b| {
+                let gated = &mut *gated.borrow_mut();
+                b.iter(|| gated.run());
+            });
         }
     }
-}
-
-/// Whether `k` multiplies weights of `ty` with 8-bit inputs.
-fn quantizes(k: &Kernels, ty: QuantType) -> bool {
-    let data = Bytes::from(vec![0; ty.block_bytes()]);
-    k.pack(ty, 1, ty.block_len(), data).is_ok_and(|w| w.activations() == ActivationType::Q8)
 }
 
 /// Gate and up weights with inputs of 8 bits.
 struct Gated {
     k: Kernels,
     shape: Shape,
-    w: [halfbyte_kernels::PackedMatrix; 2],
+    w: [PackedMatrix; 2],
     x: Vec<u32>,
     out: Vec<u32>,
 }
 
 impl Gated {
-    fn checked(k: Kernels, ty: QuantType, shape: Shape, data: &[Bytes; 2]) -> Self {
+    fn checked(k: Kernels, shape: Shape, weights: &[Weights; 2]) -> Self {
         let Shape { rows, depth, tokens } = shape;
-        let w = data.clone().map(|data| k.pack(ty, rows, depth, data).expect("valid shape"));
+        let w = weights.each_ref().map(|weights| weights.matrix(&k));
         let mut x = vec![0; quantized_words(tokens, depth).expect("whole groups")];
         ops::quantize(&k, &Rng(2).floats(tokens * depth), depth, &mut x).expect("right shapes");
         let out = vec![0; quantized_words(tokens, rows).expect("whole groups")];
         let mut gated = Self { k, shape, w, x, out };
         gated.run();
-        assert_same_bits(&format!("swiglu_{ty}/{}", k.isa().name()), &gated.out, &gated.steps());
+        assert_same_bits(&format!("swiglu on {}", k.isa().name()), &gated.out, &gated.steps());
         gated
     }
 

@@ -7,12 +7,14 @@
 mod check;
 pub mod peak;
 mod product;
+mod weights;
 
 use halfbyte_formats::{QuantType, quant};
 use halfbyte_kernels::{Isa, Kernels};
 
 pub use check::{agrees_with_scalar, assert_same_bits, nmse};
 pub use product::{Product, ROUNDED, Shape};
+pub use weights::{Weights, layout_bytes, layout_name};
 
 /// A large size in release builds, a small one in debug builds.
 pub const fn size(release: usize, debug: usize) -> usize {
@@ -41,6 +43,11 @@ impl Rng {
     /// Numbers uniform in -1..1.
     pub fn floats(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+    }
+
+    /// Numbers of 4 bits.
+    pub fn nibbles(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8 & 15).collect()
     }
 
     /// `n` valid blocks of any format: random bytes, kept when they decode to numbers of a reasonable size.

@@ -1,12 +1,10 @@
 //! Products of a weight matrix with tokens: what most benchmarks time.
 
-use halfbyte_formats::{Bytes, QuantType};
 use halfbyte_kernels::ops::{self, Store};
 use halfbyte_kernels::{ActivationType, Activations, Isa, Kernels, PackedMatrix, Tile, quantized_words};
 
-use crate::Rng;
 use crate::check::{assert_close, assert_same_bits, nmse};
-use crate::kernels;
+use crate::{Rng, Weights, kernels};
 
 /// Largest normalised mean square error of a product whose inputs, uniform in -1..1, were rounded to 8 bits.
 ///
@@ -57,20 +55,20 @@ pub struct Product {
 }
 
 impl Product {
-    /// Row-major blocks of `ty` on the tier of `k`, with seeded inputs.
+    /// `weights` on the tier of `k`, with seeded inputs.
     ///
     /// # Panics
-    /// If data and shape do not fit.
-    pub fn new(k: Kernels, ty: QuantType, shape: Shape, data: Bytes) -> Self {
-        Self::with_inputs(k, ty, shape, data, Rng(2).floats(shape.tokens * shape.depth))
+    /// If weights and shape do not fit.
+    pub fn new(k: Kernels, shape: Shape, weights: &Weights) -> Self {
+        Self::with_inputs(k, shape, weights, Rng(2).floats(shape.tokens * shape.depth))
     }
 
     /// The same with inputs `x: (tokens, depth)`.
     ///
     /// # Panics
-    /// If data, inputs and shape do not fit.
-    pub fn with_inputs(k: Kernels, ty: QuantType, shape: Shape, data: Bytes, x: Vec<f32>) -> Self {
-        let w = k.pack(ty, shape.rows, shape.depth, data).expect("valid shape");
+    /// If weights, inputs and shape do not fit.
+    pub fn with_inputs(k: Kernels, shape: Shape, weights: &Weights, x: Vec<f32>) -> Self {
+        let w = weights.matrix(&k);
         let words = match w.activations() {
             ActivationType::F32 => 0,
             ActivationType::Q8 => quantized_words(shape.tokens, shape.depth).expect("whole groups"),
@@ -108,29 +106,32 @@ impl Product {
         self.out.iter().map(|x| x.to_bits()).collect()
     }
 
-    /// Compares the products of every tier: with 8-bit inputs among each other bit for bit, and with that of the scalar tier
-    /// within what rounding the inputs costs; with inputs as they are, within 1e-4 of the largest element.
+    /// Compares the products of every tier, and of every arrangement of these weights, with the scalar product of their
+    /// values in f32: with 8-bit inputs within what rounding these costs, and the same bits everywhere; with inputs as
+    /// they are within 1e-4 of the largest element.
     ///
     /// # Panics
-    /// If tiers disagree.
-    pub fn check_tiers(ty: QuantType, shape: Shape, data: &Bytes) {
-        let run = |k| {
-            let mut product = Self::new(k, ty, shape, data.clone());
+    /// If one is another product.
+    pub fn check_tiers(shape: Shape, weights: &Weights) {
+        let run = |k, weights: &Weights| {
+            let mut product = Self::new(k, shape, weights);
             product.run();
             product
         };
-        let scalar = run(Kernels::with_isa(Isa::Scalar).expect("everywhere"));
+        let expected = run(Kernels::with_isa(Isa::Scalar).expect("everywhere"), &weights.decoded());
         let mut rounded: Option<Vec<u32>> = None;
-        for k in kernels().filter(|k| k.isa() != Isa::Scalar) {
-            let product = run(k);
-            match product.w.activations() {
-                ActivationType::F32 => assert_close(&k, product.out(), scalar.out()),
-                ActivationType::Q8 => {
-                    let error = nmse(product.out(), scalar.out());
-                    assert!(error <= ROUNDED, "{}, {ty}: NMSE {error:.1e} is above {ROUNDED:.0e}", k.isa().name());
-                    let bits = product.bits();
-                    assert_same_bits(k.isa().name(), &bits, rounded.as_ref().unwrap_or(&bits));
-                    rounded.get_or_insert(bits);
+        for k in kernels() {
+            for weights in [Some(weights), weights.packed().as_ref()].into_iter().flatten() {
+                let product = run(k, weights);
+                match product.w.activations() {
+                    ActivationType::F32 => assert_close(&k, product.out(), expected.out()),
+                    ActivationType::Q8 => {
+                        let error = nmse(product.out(), expected.out());
+                        assert!(error <= ROUNDED, "{}: NMSE {error:.1e} is above {ROUNDED:.0e}", k.isa().name());
+                        let bits = product.bits();
+                        assert_same_bits(k.isa().name(), &bits, rounded.as_ref().unwrap_or(&bits));
+                        rounded.get_or_insert(bits);
+                    }
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! Our kernels.
+//! Our kernels, with weights as stored and in panels.
 
-use halfbyte_benches::{Product, Shape, kernels};
+use halfbyte_benches::{Product, Shape, Weights, kernels};
 use halfbyte_formats::{Bytes, QuantType};
 use halfbyte_kernels::{Isa, Kernels};
 
@@ -10,14 +10,16 @@ use crate::{Engine, Side};
 pub(crate) struct Tier {
     name: String,
     k: Kernels,
+    packed: bool,
 }
 
 /// The best tier as `halfbyte`, the others by name; without those that are there for comparison only.
 pub(crate) fn tiers() -> impl Iterator<Item = Tier> {
-    kernels().enumerate().filter_map(|(n, k)| {
-        let isa = k.isa();
-        let name = if n == 0 { "halfbyte".to_owned() } else { format!("halfbyte-{}", isa.name()) };
-        (n == 0 || !matches!(isa, Isa::Scalar | Isa::Portable)).then_some(Tier { name, k })
+    let fast = kernels().enumerate().filter(|(n, k)| *n == 0 || !matches!(k.isa(), Isa::Scalar | Isa::Portable));
+    fast.flat_map(|(n, k)| {
+        let name = if n == 0 { "halfbyte".to_owned() } else { format!("halfbyte-{}", k.isa().name()) };
+        let packed = format!("{name}-packed");
+        [Tier { name, k, packed: false }, Tier { name: packed, k, packed: true }]
     })
 }
 
@@ -27,8 +29,9 @@ impl Engine for Tier {
     }
 
     fn prepare(&self, ty: QuantType, shape: Shape, weights: &[u8], x: &[f32]) -> Option<Box<dyn Side>> {
-        let product = Product::with_inputs(self.k, ty, shape, Bytes::from(weights.to_vec()), x.to_vec());
-        Some(Box::new(product))
+        let weights = Weights::row_major(ty, shape.rows, shape.depth, Bytes::from(weights.to_vec()));
+        let weights = if self.packed { weights.packed()? } else { weights };
+        Some(Box::new(Product::with_inputs(self.k, shape, &weights, x.to_vec())))
     }
 }
 
