@@ -23,7 +23,7 @@ const POLYNOMIAL: [f32; 7] = [0.001_381_454, 0.008_368_745, 0.041_668_39, 0.166_
 
 /// `exp(x)` of every lane.
 #[inline(always)]
-pub(super) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
+pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     // Both return their second argument for NaN.
     let x = s.min(s.splat(HIGHEST), s.max(s.splat(LOWEST), x));
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));

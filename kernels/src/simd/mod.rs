@@ -19,6 +19,8 @@ mod softmax;
 
 pub(crate) use act::{add, silu_mul};
 pub(crate) use attention::attention_gqa;
+#[cfg(test)]
+pub(crate) use exp::exp;
 pub(crate) use float::{Decode, Dots, Elements, TOKENS, decoded, dots, gemv};
 pub(crate) use kv::kv_append;
 pub(crate) use norm::{layer_norm, rms_norm};
@@ -134,7 +136,7 @@ pub(crate) trait Simd: Copy {
     fn mul64(self, a: Self::F64, b: Self::F64) -> Self::F64;
     /// `a · b + c`, rounded once.
     fn fma64(self, a: Self::F64, b: Self::F64, c: Self::F64) -> Self::F64;
-    /// The sum, in an order that is the same for every instruction set.
+    /// The sum: lanes at distance 8 first, then 4, 2, 1.
     fn sum64(self, x: Self::F64) -> f64;
 
     /// The numbers of `x`.

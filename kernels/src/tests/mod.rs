@@ -1,10 +1,14 @@
 //! Every tier's functions against the scalar ones, called as the loops around them call them.
 
+#[cfg(target_arch = "x86_64")]
+mod arrays;
 #[cfg(all(unix, not(miri)))]
 mod guard;
 mod packed;
 mod panel;
 mod quantize;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 
 use proptest::test_runner::Config;
 

@@ -84,8 +84,7 @@ struct Tiles {
 impl Scratch {
     #[inline(always)]
     fn new() -> Self {
-        let tiles =
-            Tiles { tile: MaybeUninit::uninit(), scores: MaybeUninit::uninit(), sums: MaybeUninit::uninit() };
+        let tiles = Tiles { tile: MaybeUninit::uninit(), scores: MaybeUninit::uninit(), sums: MaybeUninit::uninit() };
         Self { tiles, rows: [const { MaybeUninit::uninit() }; BLOCK] }
     }
 }

@@ -1,0 +1,377 @@
+//! What is written once over sixteen lanes: every tier gives the bits that plain arrays give, and those are close to scalar.
+//!
+//! Where the system can, inputs and outputs lie beside pages that cannot be touched.
+
+use std::ops::DerefMut;
+
+use halfbyte_formats::quant::{self, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_1, Q5_1};
+use halfbyte_formats::{Bytes, QuantType};
+use proptest::prelude::*;
+
+use super::arrays::Arrays;
+#[cfg(all(unix, not(miri)))]
+use super::guard::{Guarded, Side};
+use super::{Rng, cases, tables};
+use crate::dispatch::table::{Kernel, KernelTable};
+use crate::ops::{AttentionGqa, Queries};
+use crate::pack::{PackLayout, WeightRows};
+use crate::simd::{self, Brain, Decode, Elements, Half, Plain, Single, TOKENS};
+use crate::{ActivationType, Isa, KvLayout, KvType, PackedMatrix, Tile, scalar};
+
+/// A table of [`Arrays`].
+static ARRAYS: KernelTable = KernelTable {
+    matmul_f32: plain::<Single>(),
+    matmul_f16: plain::<Half>(),
+    matmul_bf16: plain::<Brain>(),
+    matmul_q4_1: blocks::<Q4_1>(),
+    matmul_q5_1: blocks::<Q5_1>(),
+    matmul_q2_k: blocks::<Q2_K>(),
+    matmul_q3_k: blocks::<Q3_K>(),
+    matmul_iq4_nl: blocks::<IQ4_NL>(),
+    matmul_iq4_xs: blocks::<IQ4_XS>(),
+    matmul_mxfp4: blocks::<MXFP4>(),
+    rms_norm: |x, weight, eps, out| simd::rms_norm(Arrays, x, weight, eps, out),
+    layer_norm: |x, weight, bias, eps, out| simd::layer_norm(Arrays, x, weight, bias, eps, out),
+    rope_neox: |x, head_dim, cos, sin| simd::rope_neox(Arrays, x, head_dim, cos, sin),
+    silu_mul: |gate, up| simd::silu_mul(Arrays, gate, up),
+    add: |x, y| simd::add(Arrays, x, y),
+    softmax: |x| simd::softmax(Arrays, x),
+    kv_append: |ty, cell, row| simd::kv_append(Arrays, ty, cell, row),
+    // SAFETY: called under the contract of the table.
+    attention_gqa: |a, kv_head, q, out| unsafe { simd::attention_gqa(Arrays, a, kv_head, q, out) },
+    ..scalar::TABLE
+};
+
+const fn plain<E: Plain>() -> Kernel {
+    Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
+}
+
+const fn blocks<D: Decode>() -> Kernel {
+    Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+}
+
+/// # Safety
+/// As [`simd::gemv`].
+unsafe fn gemv<E: Plain>(w: WeightRows<'_>, _: usize, x: &[f32], out: &mut Tile<'_>) {
+    // SAFETY: the same contract.
+    unsafe { simd::gemv::<_, E>(Arrays, w, x, out) };
+}
+
+/// # Safety
+/// As [`simd::decoded`].
+unsafe fn decoded<D: Decode, const T: usize>(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>) {
+    // SAFETY: the same contract.
+    unsafe { simd::decoded::<_, D, T>(Arrays, w, depth, x, out) };
+}
+
+#[cfg(not(all(unix, not(miri))))]
+#[derive(Clone, Copy)]
+enum Side {
+    Before,
+    After,
+}
+
+/// A copy of `data` beside a page that cannot be touched, if the system has such.
+fn beside<T: Copy>(data: &[T], side: Side) -> impl DerefMut<Target = [T]> + use<T> {
+    #[cfg(all(unix, not(miri)))]
+    return Guarded::new(data, side);
+    #[cfg(not(all(unix, not(miri))))]
+    return {
+        let _ = side;
+        data.to_vec()
+    };
+}
+
+/// Bits; NaN is NaN.
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| if x.is_nan() { f32::NAN } else { *x }.to_bits()).collect()
+}
+
+/// Runs `op` with each table. `op` changes the `f32` it is given.
+fn check(what: &str, start: &[f32], op: impl Fn(&KernelTable, Side, &mut [f32])) {
+    let run = |table: &KernelTable, side| {
+        let mut out = beside(start, side);
+        op(table, side, &mut out);
+        out.to_vec()
+    };
+    let expected = run(&ARRAYS, Side::After);
+    let scalar = run(&scalar::TABLE, Side::After);
+    let largest = scalar.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    for (i, (a, b)) in expected.iter().zip(&scalar).enumerate() {
+        let close = (a - b).abs() <= 1e-5 * largest || a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        assert!(close, "{what}, element {i}: {a} with lanes, {b} without");
+    }
+    for (isa, table) in tables().filter(|(isa, _)| !matches!(isa, Isa::Scalar | Isa::Portable)) {
+        for side in [Side::Before, Side::After] {
+            let found = run(table, side);
+            assert_eq!(bits(&found), bits(&expected), "{what} on {isa:?}");
+        }
+    }
+}
+
+/// Uniform in -1..1.
+fn floats(rng: &mut Rng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| (rng.next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// Sizes around one and several vectors.
+fn sizes() -> impl Iterator<Item = usize> {
+    [1, 17, 2, 15, 16, 31, 32, 33, 48, 63, 64, 65, 129, 300].into_iter().take(if cfg!(miri) { 2 } else { 14 })
+}
+
+#[test]
+fn norms() {
+    for n in sizes() {
+        let mut rng = Rng(n as u64);
+        let (x, w, b) = (floats(&mut rng, 2 * n), floats(&mut rng, n), floats(&mut rng, n));
+        check("rms_norm", &vec![f32::NAN; 2 * n], |table, side, out| {
+            // SAFETY: the table of a CPU that runs it, and right shapes, here and below.
+            unsafe { (table.rms_norm)(&beside(&x, side), &beside(&w, side), 1e-5, out) };
+        });
+        check("layer_norm", &vec![f32::NAN; 2 * n], |table, side, out| {
+            // SAFETY: as above.
+            unsafe { (table.layer_norm)(&beside(&x, side), &beside(&w, side), &beside(&b, side), 1e-5, out) };
+        });
+    }
+}
+
+#[test]
+fn element_wise() {
+    for n in sizes() {
+        let mut rng = Rng(n as u64);
+        let (x, y) = (floats(&mut rng, n), floats(&mut rng, n));
+        let wide: Vec<f32> = x.iter().map(|x| x * 95.0).collect();
+        check("silu_mul", &wide, |table, side, x| {
+            // SAFETY: the table of a CPU that runs it, and right shapes, here and below.
+            unsafe { (table.silu_mul)(x, &beside(&y, side)) };
+        });
+        check("softmax", &wide, |table, _, x| {
+            // SAFETY: as above.
+            unsafe { (table.softmax)(x) };
+        });
+        check("add", &x, |table, side, x| {
+            // SAFETY: as above.
+            unsafe { (table.add)(x, &beside(&y, side)) };
+        });
+        // Heads of an odd size, with some dimensions that are not rotated.
+        let heads = floats(&mut rng, 3 * (2 * n + 3));
+        check("rope_neox", &heads, |table, side, heads| {
+            // SAFETY: as above.
+            unsafe { (table.rope_neox)(heads, 2 * n + 3, &beside(&x, side), &beside(&y, side)) };
+        });
+    }
+}
+
+/// Every element of a vector or a tail has the result of any other place.
+#[test]
+fn place_does_not_matter() {
+    let n = if cfg!(miri) { 18 } else { 67 };
+    let mut rng = Rng(3);
+    let (x, y) = (floats(&mut rng, 2 * n), floats(&mut rng, n));
+    let (cos, sin) = (floats(&mut rng, n), floats(&mut rng, n));
+    let turned = |x: &[f32], by: usize| [&x[by..], &x[..by]].concat();
+    for table in tables().map(|(_, table)| table).chain([&ARRAYS]) {
+        let run = |by: usize| {
+            let [a, b] = [&x[..n], &x[n..]].map(|x| turned(x, by));
+            let mut silu = a.clone();
+            // SAFETY: the table of a CPU that runs it, and right shapes, here and below.
+            unsafe { (table.silu_mul)(&mut silu, &turned(&y, by)) };
+            let mut rope = [a, b].concat();
+            // SAFETY: as above.
+            unsafe { (table.rope_neox)(&mut rope, 2 * n, &turned(&cos, by), &turned(&sin, by)) };
+            let (first, second) = rope.split_at(n);
+            [&silu, first, second].map(|x| turned(x, (n - by) % n))
+        };
+        let expected = run(0);
+        for by in 1..if cfg!(miri) { 2 } else { n } {
+            assert_eq!(run(by), expected, "turned by {by}");
+        }
+    }
+}
+
+#[test]
+fn cache() {
+    for n in sizes() {
+        let mut rng = Rng(n as u64);
+        let any: Vec<f32> = (0..n).map(|_| rng.float()).collect();
+        for ty in [KvType::F16, KvType::F32] {
+            let run = |table: &KernelTable, side| {
+                let mut cell = beside(&vec![0x5au8; n * ty.size_bytes()], side);
+                // SAFETY: the table of a CPU that runs it, and right shapes.
+                unsafe { (table.kv_append)(ty, &mut cell, &beside(&any, side)) };
+                match ty {
+                    KvType::F32 => cell.to_vec(),
+                    // NaN is NaN.
+                    KvType::F16 => {
+                        let halves = cell.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x));
+                        halves.flat_map(|x| if x.is_nan() { [0xff; 2] } else { x.to_le_bytes() }).collect()
+                    }
+                }
+            };
+            let expected = run(&scalar::TABLE, Side::After);
+            for (isa, table) in tables().chain([(Isa::Scalar, &ARRAYS)]) {
+                for side in [Side::Before, Side::After] {
+                    assert_eq!(run(table, side), expected, "{isa:?}, {ty:?}, {n} elements");
+                }
+            }
+        }
+    }
+}
+
+/// `n` blocks that decode to ordinary numbers.
+fn valid_blocks(ty: QuantType, n: usize, rng: &mut Rng) -> Vec<u8> {
+    let mut values = vec![0.0f32; ty.block_len()];
+    let mut data = Vec::new();
+    while data.len() < n * ty.block_bytes() {
+        let block = rng.bytes(ty.block_bytes());
+        quant::decode(ty, &block, &mut values).expect("one block");
+        if values.iter().all(|x| x.abs() < 8.0) {
+            data.extend(block);
+        }
+    }
+    data
+}
+
+fn check_matmul(ty: QuantType, rows: usize, depth: usize, tokens: usize, rng: &mut Rng) {
+    let data = valid_blocks(ty, rows * depth / ty.block_len(), rng);
+    let x = floats(rng, tokens * depth);
+    let what = format!("{ty:?}: {rows} rows, {depth} deep, {tokens} tokens");
+    check(&what, &vec![f32::NAN; tokens * rows], |table, side, out| {
+        let data = Bytes::from(data.clone());
+        #[cfg(all(unix, not(miri)))]
+        let data = Bytes::from_owner(Guarded::new(&data, side));
+        let w = PackedMatrix::new([rows, depth], PackLayout::RowMajor(ty), ActivationType::F32, data);
+        let w = w.expect("right shape");
+        let mut out = Tile::new(out, tokens, rows).expect("right length");
+        let Some(Kernel::Float { gemv, gemm }) = table.matmul(ty) else { panic!("not a product with floats") };
+        let kernel = if tokens == 1 { gemv } else { gemm };
+        // SAFETY: the table of a CPU that runs it, and right shapes.
+        unsafe { kernel(w.rows_in(0..rows).expect("all rows"), depth, &beside(&x, side), &mut out) };
+    });
+}
+
+const FLOATS: [QuantType; 3] = [QuantType::F32, QuantType::F16, QuantType::BF16];
+
+const BLOCKS: [QuantType; 7] = [
+    QuantType::Q4_1,
+    QuantType::Q5_1,
+    QuantType::Q2_K,
+    QuantType::Q3_K,
+    QuantType::IQ4_NL,
+    QuantType::IQ4_XS,
+    QuantType::MXFP4,
+];
+
+#[test]
+fn products() {
+    let shapes = [(1, 1), (9, 2), (2, 1), (4, 1), (5, 1), (8, 6), (3, 7), (13, 37), (1, 80)];
+    for (rows, tokens) in shapes.into_iter().take(if cfg!(miri) { 2 } else { 9 }) {
+        let mut rng = Rng((rows + tokens) as u64);
+        for ty in FLOATS {
+            let depths = [19, 1, 16, 31, 512, 530, 1040];
+            for depth in depths.into_iter().take(if cfg!(miri) { 1 } else { 7 }) {
+                check_matmul(ty, rows, depth, tokens, &mut rng);
+            }
+        }
+        for ty in BLOCKS {
+            for blocks in [1, 2, 3, 5, 17].into_iter().take(if cfg!(miri) { 1 } else { 5 }) {
+                check_matmul(ty, rows, blocks * ty.block_len(), tokens, &mut rng);
+            }
+        }
+    }
+}
+
+struct Shape {
+    ty: KvType,
+    head_dim: usize,
+    heads: usize,
+    pos: usize,
+    tokens: usize,
+    window: Option<usize>,
+}
+
+fn check_attention(shape: &Shape, rng: &mut Rng) {
+    let Shape { ty, head_dim, heads, pos, tokens, window } = *shape;
+    let layout = KvLayout { ty, kv_heads: 2, head_dim, capacity: pos + tokens };
+    let mut cache = || {
+        let elements = floats(rng, 2 * layout.capacity * head_dim);
+        let mut bytes = vec![0; layout.len_bytes().expect("small")];
+        // SAFETY: one cell of all elements.
+        unsafe { (scalar::TABLE.kv_append)(ty, &mut bytes, &elements) };
+        bytes
+    };
+    let (keys, values) = (cache(), cache());
+    let (row, stride) = (heads * head_dim, heads * head_dim + 5);
+    let q = floats(rng, (tokens - 1) * stride + row);
+    let what = format!("{ty:?}, {heads} heads of {head_dim}, {tokens} tokens from {pos}, window {window:?}");
+    // The last head ends where the cache ends, the first begins where it begins.
+    for kv_head in [0, 1] {
+        check(&what, &vec![f32::NAN; tokens * row], |table, side, out| {
+            let (keys, values) = (beside(&keys, side), beside(&values, side));
+            let a = AttentionGqa { layout: &layout, keys: &keys, values: &values, pos, window, scale: 0.7 };
+            let q = beside(&q, side);
+            let mut out = Tile::new(out, tokens, row).expect("right length");
+            // SAFETY: the table of a CPU that runs it, and right shapes.
+            unsafe { (table.attention_gqa)(&a, kv_head, Queries { data: &q, stride }, &mut out) };
+        });
+    }
+}
+
+#[test]
+fn attention() {
+    let shapes = [(3, 2, 0, 2), (128, 4, 130, 20), (64, 7, 60, 9), (96, 1, 0, 70), (300, 2, 63, 3), (20, 13, 64, 11)];
+    for (i, (head_dim, heads, pos, tokens)) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 6 }).enumerate() {
+        for ty in [KvType::F32, KvType::F16] {
+            for window in [None, Some(1), Some(40), Some(70)].into_iter().take(if cfg!(miri) { 2 } else { 4 }) {
+                let shape = Shape { ty, head_dim, heads, pos, tokens, window };
+                check_attention(&shape, &mut Rng(i as u64));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn any_attention(
+        head_dim in 1..140usize, heads in 1..9usize, pos in 0..140usize, tokens in 1..24usize, window in 0..150usize,
+        half: bool, seed: u64,
+    ) {
+        let ty = if half { KvType::F16 } else { KvType::F32 };
+        let window = (window > 0).then_some(window);
+        let (head_dim, pos, tokens) = if cfg!(miri) { (head_dim % 20 + 1, pos % 3, 1) } else { (head_dim, pos, tokens) };
+        check_attention(&Shape { ty, head_dim, heads, pos, tokens, window }, &mut Rng(seed));
+    }
+
+    #[test]
+    fn any_product(ty in 0..10usize, rows in 1..20usize, blocks in 1..40usize, tokens in 1..40usize, seed: u64) {
+        let ty = [&FLOATS[..], &BLOCKS].concat()[ty];
+        let depth = if ty.block_len() == 1 { 17 * blocks } else { ty.block_len() * (blocks % 5 + 1) };
+        let (rows, tokens) = if cfg!(miri) { (rows % 3 + 1, tokens % 2 + 1) } else { (rows, tokens) };
+        check_matmul(ty, rows, if cfg!(miri) { depth.min(512) } else { depth }, tokens, &mut Rng(seed));
+    }
+}
+
+/// Off by at most 0.9 units in the last place; tried here for one in 9973 of all numbers.
+#[test]
+fn exponential() {
+    let step = if cfg!(miri) { 99_999_989 } else { 9973 };
+    for bits in (0..=u32::MAX).step_by(step).chain([f32::MIN_POSITIVE, 88.72284, -103.97208].map(f32::to_bits)) {
+        let x = f32::from_bits(bits);
+        let [found, ..] = simd::exp(Arrays, [x; 16]);
+        let expected = f64::from(x).exp();
+        if x.is_nan() || expected.is_infinite() || expected > f64::from(f32::MAX) {
+            assert!(if x.is_nan() { found.is_nan() } else { found >= f32::MAX }, "exp({x}) is {found}");
+            continue;
+        }
+        // The distance of the two numbers around it.
+        let nearest = expected as f32;
+        let below = if f64::from(nearest) > expected { nearest.next_down() } else { nearest };
+        let unit = f64::from(below.next_up()) - f64::from(below);
+        let error = (f64::from(found) - expected).abs() / unit;
+        assert!(error <= 0.9, "exp({x:e}) is {found:e}, {error} units from {expected:e}");
+    }
+    let [zero, one, infinity] = [f32::NEG_INFINITY, 0.0, f32::INFINITY].map(|x| simd::exp(Arrays, [x; 16])[0]);
+    assert_eq!([zero, one, infinity], [0.0, 1.0, f32::INFINITY]);
+}
