@@ -88,7 +88,7 @@ fn totals(file: &Gguf) -> (BTreeMap<String, Total>, Total) {
 }
 
 /// How a tensor is stored.
-fn type_name(tensor: &Tensor) -> String {
+pub(super) fn type_name(tensor: &Tensor) -> String {
     tensor.panels().map_or_else(|| tensor.ty.name().to_owned(), |ty| format!("{} (packed)", ty.name()))
 }
 

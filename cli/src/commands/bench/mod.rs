@@ -22,6 +22,7 @@ use self::{
     memory::{Memory, Watch},
     report::{Bandwidth, DecodeReport, MemoryReport, ModelReport, Rates, Report},
 };
+use super::inspect::type_name;
 use crate::{
     args::{self, ComputeArgs, KvArg, OptionalModelArg},
     console,
@@ -229,7 +230,7 @@ fn random_tokens(count: usize, vocab: usize) -> Vec<u32> {
 fn describe(source: &Source, file: &Gguf, model: &Model) -> ModelReport {
     let mut formats = BTreeMap::new();
     for tensor in file.tensors() {
-        *formats.entry(tensor.ty.name()).or_default() += 1;
+        *formats.entry(type_name(tensor)).or_default() += 1;
     }
     ModelReport {
         source: source.to_string(),

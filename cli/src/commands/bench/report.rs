@@ -43,7 +43,7 @@ pub(super) struct ModelReport {
     pub(super) architecture: String,
     pub(super) tensor_bytes: usize,
     /// Tensors of each number format.
-    pub(super) formats: BTreeMap<&'static str, usize>,
+    pub(super) formats: BTreeMap<String, usize>,
 }
 
 /// Repetitions of one measurement, in tokens per second.
