@@ -56,7 +56,7 @@ pub(super) fn take<const BYTES: usize>(group: &[u8; BYTES], row: usize) -> [u8; 
     for (p, plane) in planes.as_chunks::<LINE>().0.iter().enumerate() {
         for i in 0..4 {
             for t in 0..8 / bits {
-                let upper = plane[4 * row + i] >> (bits * t) & (1 << bits) - 1;
+                let upper = plane[4 * row + i] >> (bits * t) & ((1 << bits) - 1);
                 codes[4 * (8 / bits * p + t) + i] |= upper << 4;
             }
         }

@@ -75,8 +75,11 @@ fn decode<P: PanelFormat>(panel: &[u8], row: usize, out: &mut [f32]) {
     }
 }
 
-/// The function that writes panels of `ty` from row-major blocks: `(16 rows, panel)`. `None` if no blocks have its values.
-pub(super) const fn row_packer(ty: PanelType) -> Option<fn(&[&[u8]; ROWS], &mut [u8])> {
+/// Writes a panel from row-major blocks: `(16 rows, panel)`.
+pub(super) type PackRows = fn(&[&[u8]; ROWS], &mut [u8]);
+
+/// The function that writes panels of `ty`. `None` if no blocks have its values.
+pub(super) const fn row_packer(ty: PanelType) -> Option<PackRows> {
     match ty {
         PanelType::Q4_0 => Some(pack_rows::<Q4_0>),
         PanelType::Q5_0 => Some(pack_rows::<Q5_0>),

@@ -134,10 +134,10 @@ impl BuildStored for Q8_0 {
         let sign = l.splat(0x8080_8080);
         for (g, (lines, scale)) in codes.iter_mut().zip(scales).enumerate().take(groups) {
             let unit = from.wrapping_add(g / 2 * PanelType::Q8_0.unit_bytes());
-            for i in 0..LINES {
+            for (i, line) in lines.iter_mut().enumerate() {
                 // SAFETY: a line of a group of unit `g / 2`.
                 let found = unsafe { l.line(unit.wrapping_add(g % 2 * CODES + i * LINE)) };
-                l.store(l.xor(found, sign), &mut lines[i]);
+                l.store(l.xor(found, sign), line);
             }
             // SAFETY: its scales are behind both groups.
             let d = unsafe { l.half_row(unit.wrapping_add(2 * CODES + g % 2 * HALVES)) };
