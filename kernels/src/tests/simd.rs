@@ -163,9 +163,11 @@ fn element_wise() {
 }
 
 /// Every element of a vector or a tail has the result of any other place.
+/// Not under miri, which varies the last bit of `exp` on purpose.
+#[cfg(not(miri))]
 #[test]
 fn place_does_not_matter() {
-    let n = if cfg!(miri) { 18 } else { 67 };
+    let n = 67;
     let mut rng = Rng(3);
     let (x, y) = (floats(&mut rng, 2 * n), floats(&mut rng, n));
     let (cos, sin) = (floats(&mut rng, n), floats(&mut rng, n));
@@ -183,7 +185,7 @@ fn place_does_not_matter() {
             [&silu, first, second].map(|x| turned(x, (n - by) % n))
         };
         let expected = run(0);
-        for by in 1..if cfg!(miri) { 2 } else { n } {
+        for by in 1..n {
             assert_eq!(run(by), expected, "turned by {by}");
         }
     }
@@ -264,8 +266,8 @@ const BLOCKS: [QuantType; 7] = [
 
 #[test]
 fn products() {
-    let shapes = [(1, 1), (9, 2), (2, 1), (4, 1), (5, 1), (8, 6), (3, 7), (13, 37), (1, 80)];
-    for (rows, tokens) in shapes.into_iter().take(if cfg!(miri) { 2 } else { 9 }) {
+    let shapes = [(2, 1), (9, 2), (1, 1), (4, 1), (5, 1), (8, 6), (3, 7), (13, 37), (1, 80)];
+    for (rows, tokens) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 9 }) {
         let mut rng = Rng((rows + tokens) as u64);
         for ty in FLOATS {
             let depths = [19, 1, 16, 31, 512, 530, 1040];
@@ -347,9 +349,9 @@ proptest! {
     #[test]
     fn any_product(ty in 0..10usize, rows in 1..20usize, blocks in 1..40usize, tokens in 1..40usize, seed: u64) {
         let ty = [&FLOATS[..], &BLOCKS].concat()[ty];
+        let (rows, blocks, tokens) = if cfg!(miri) { (1, 1, tokens % 2 + 1) } else { (rows, blocks, tokens) };
         let depth = if ty.block_len() == 1 { 17 * blocks } else { ty.block_len() * (blocks % 5 + 1) };
-        let (rows, tokens) = if cfg!(miri) { (rows % 3 + 1, tokens % 2 + 1) } else { (rows, tokens) };
-        check_matmul(ty, rows, if cfg!(miri) { depth.min(512) } else { depth }, tokens, &mut Rng(seed));
+        check_matmul(ty, rows, depth, tokens, &mut Rng(seed));
     }
 }
 

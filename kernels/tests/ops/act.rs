@@ -24,8 +24,8 @@ fn check(gate: &[f32], up: &[f32]) {
 
 #[test]
 fn silu_mul_agrees_with_f64() {
-    let lens = [0, 1, 9, 7, 8, 16, 100];
-    for len in lens.into_iter().take(if cfg!(miri) { 3 } else { 7 }) {
+    let lens = [0, 1, 9, 7, 8, 15, 16, 17, 31, 32, 33, 100];
+    for len in lens.into_iter().take(if cfg!(miri) { 3 } else { 12 }) {
         let mut rng = Rng(len as u64);
         check(&rng.floats(len).iter().map(|g| g * 20.0).collect::<Vec<_>>(), &rng.floats(len));
     }
@@ -42,15 +42,20 @@ fn silu_mul_of_extreme_values() {
 #[test]
 fn silu_mul_keeps_nan() {
     for_each_isa(|k| {
-        let out = guarded_in_place(&[1.0, f32::NAN, 2.0], |x| ops::silu_mul(k, x, &[1.0; 3]).expect("same length"));
-        assert!(out[1].is_nan() && !out[0].is_nan() && !out[2].is_nan());
+        // In a vector, and in what is left over.
+        for at in [1, 17] {
+            let mut gate = [1.0; 19];
+            gate[at] = f32::NAN;
+            let out = guarded_in_place(&gate, |x| ops::silu_mul(k, x, &[1.0; 19]).expect("same length"));
+            assert!(out.iter().enumerate().all(|(i, x)| x.is_nan() == (i == at)), "{out:?}");
+        }
     });
 }
 
 #[test]
 fn sums() {
     for_each_isa(|k| {
-        for n in [1, 3, 16, 33] {
+        for n in [1, 3, 15, 16, 17, 33] {
             let mut rng = Rng(n as u64);
             let (x, y) = (rng.floats(3 * n), rng.floats(3 * n));
             let expected: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();

@@ -51,8 +51,8 @@ fn check(x: &[f32], weight: &[f32], eps: f32) {
 
 #[test]
 fn agrees_with_f64() {
-    let sizes = [1, 9, 2, 7, 8, 16, 64, 100, 257];
-    for n in sizes.into_iter().take(if cfg!(miri) { 2 } else { 9 }) {
+    let sizes = [1, 9, 2, 7, 8, 15, 16, 17, 63, 64, 65, 100, 257, 4096];
+    for n in sizes.into_iter().take(if cfg!(miri) { 2 } else { 14 }) {
         for tokens in [0, 1, 3] {
             let mut rng = Rng(n as u64);
             check(&rng.floats(tokens * n), &rng.floats(n), 1e-6);

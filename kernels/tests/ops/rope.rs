@@ -28,8 +28,8 @@ fn check(heads: usize, head_dim: usize, n_rot: usize) {
 
 #[test]
 fn whole_heads() {
-    let sizes = [2, 8, 32, 64, 80, 96, 128];
-    for head_dim in sizes.into_iter().take(if cfg!(miri) { 2 } else { 7 }) {
+    let sizes = [2, 8, 30, 32, 34, 62, 64, 66, 80, 96, 128, 256];
+    for head_dim in sizes.into_iter().take(if cfg!(miri) { 2 } else { 12 }) {
         for heads in [0, 1, 3] {
             check(heads, head_dim, head_dim);
         }

@@ -24,8 +24,8 @@ fn check(x: &[f32]) {
 
 #[test]
 fn agrees_with_f64() {
-    let lens = [0, 1, 8, 9, 7, 15, 16, 17, 64, 300];
-    for len in lens.into_iter().take(if cfg!(miri) { 4 } else { 10 }) {
+    let lens = [0, 1, 8, 9, 7, 15, 16, 17, 31, 33, 64, 300];
+    for len in lens.into_iter().take(if cfg!(miri) { 4 } else { 12 }) {
         for spread in [0.0, 1.0, 30.0, 200.0] {
             let x: Vec<f32> = Rng(len as u64).floats(len).iter().map(|x| x * spread).collect();
             check(&x);
