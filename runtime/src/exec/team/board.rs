@@ -29,7 +29,7 @@ use std::{
 use halfbyte_kernels::KernelError;
 
 use super::sync::{
-    AtomicBool, AtomicPtr, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Turn, fence, sleep, spin_until, yield_until,
+    AtomicBool, AtomicPtr, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Stint, fence, sleep, spin_until, yield_until,
 };
 use crate::RuntimeError;
 
@@ -195,11 +195,11 @@ impl Board {
         drop(crew);
         let open = || self.shift.load(Ordering::Relaxed) == shift;
         let posted = || self.post.0.left.load(Ordering::Relaxed) > 0;
-        let mut turn = Turn::new();
+        let mut stint = Stint::new();
         while open() {
             // A helper that loses its core with units in hand makes all wait. If another process wants the core, it had
             // better have it now.
-            self.work(|| turn.offer());
+            self.work(|| stint.offer());
             let called = || posted() || !open();
             if !spin_until(LINGER, called) && !yield_until(called) && !self.nap(shift) {
                 return;

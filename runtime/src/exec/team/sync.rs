@@ -44,12 +44,12 @@ pub(super) fn yield_until(mut ready: impl FnMut() -> bool) -> bool {
 }
 
 /// How long a thread runs before it offers its core: less than any scheduler's time slice.
-const TURN: Duration = Duration::from_micros(1500);
+const STINT: Duration = Duration::from_micros(1500);
 
 /// The time that a thread has had a core, as far as it knows.
-pub(super) struct Turn(Instant);
+pub(super) struct Stint(Instant);
 
-impl Turn {
+impl Stint {
     /// Begins now.
     pub(super) fn new() -> Self {
         Self(Instant::now())
@@ -57,7 +57,7 @@ impl Turn {
 
     /// Offers the core to others if it is time to. To be called where that does not make anybody wait.
     pub(super) fn offer(&mut self) {
-        if self.0.elapsed() >= TURN {
+        if self.0.elapsed() >= STINT {
             yield_now();
             *self = Self::new();
         }

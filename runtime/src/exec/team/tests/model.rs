@@ -36,9 +36,9 @@ mod sync {
         false
     }
 
-    pub(super) struct Turn;
+    pub(super) struct Stint;
 
-    impl Turn {
+    impl Stint {
         pub(super) fn new() -> Self {
             Self
         }
