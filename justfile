@@ -18,28 +18,33 @@ run *ARGS='run -p "Once upon a time"':
 bench *NAME:
     cargo bench -p halfbyte-benches {{ if NAME == "" { "" } else { "--bench " + NAME } }}
 
-# Our kernels beside candle's, one thread each.
-peers:
-    cd benches/peers && RAYON_NUM_THREADS=1 cargo bench
+# Our kernels beside candle's, one thread each; beside ggml's with HALFBYTE_GGML=FOLDER, see benches/README.md.
+peers *ARGS:
+    cd benches/peers && RAYON_NUM_THREADS=1 cargo bench {{ARGS}}
+
+# A model beside llama.cpp and ik_llama.cpp; `just compare --help` says how.
+compare *ARGS:
+    python3 scripts/compare_peers.py {{ARGS}}
+
+# All that takes longer than `just check`; `just full miri fuzz` runs steps of it.
+full *STEPS:
+    bash .ci/full {{STEPS}}
+
+# The hot loops of each tier as they were compiled.
+asm: (full "asm")
 
 # Undefined behaviour in the crates that hold unsafe code or parse files (nightly).
-miri:
-    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p halfbyte-formats --lib
-    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p halfbyte-kernels --lib
-    # crossbeam, below rayon, keeps the rules of tree borrows only.
-    MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-tree-borrows' cargo +nightly miri test -p halfbyte --lib exec:: -- --skip model
+miri: (full "miri")
 
-# Data races in the thread team, rayon and the standard library included (nightly with rust-src).
-tsan:
-    RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/tsan cargo +nightly test -Zbuild-std --target "$(rustc -vV | sed -n 's/^host: //p')" -p halfbyte --lib exec:: -- --skip model
+# Data races in the thread team (nightly with rust-src).
+tsan: (full "tsan")
 
-# Every order of events in the thread team with up to three preemptions; `cargo test` goes up to two.
-loom:
-    LOOM_MAX_PREEMPTIONS=3 cargo test --release -p halfbyte --lib exec::team::tests::model
+# More orders of events in the thread team than its test tries.
+loom: (full "loom")
 
 # Each fuzz target for SECONDS (nightly, cargo-fuzz).
 fuzz SECONDS='60':
-    for target in $(cargo +nightly fuzz list); do cargo +nightly fuzz run "$target" -- -max_total_time={{SECONDS}} -rss_limit_mb=2048 || exit 1; done
+    FUZZ_SECONDS={{SECONDS}} bash .ci/full fuzz
 
 # The floor of `rust-version`, the only place it is written.
 msrv:
