@@ -93,15 +93,14 @@ impl Block<'_> {
             let groups = GROUPS.min(all - start);
             let mut normal = true;
             for (i, panel) in panels.iter_mut().enumerate().take(count) {
+                self.prefetch(start, groups, i);
                 let rows = w.pointers(self.first + i, start, all);
                 // SAFETY: `pointers` gives rows, or a panel, of which `groups` groups from `start` on exist.
                 unsafe { (kernel.build)(&rows, groups, panel.as_mut_ptr()) };
                 // SAFETY: `build` has written this field.
                 normal &= unsafe { (*panel.as_ptr()).normal };
             }
-            if self.tokens <= TILE {
-                self.prefetch(start, groups);
-            }
+            self.prefetch(start, groups, count);
             for token in (0..self.tokens).step_by(TILE) {
                 let tokens = TILE.min(self.tokens - token);
                 let tile = input.get(token * token_words(all)..).unwrap_or_default();
@@ -125,11 +124,16 @@ impl Block<'_> {
         }
     }
 
-    /// With few tokens, memory is what takes time: asks for the piece of the next panels that corresponds to this one.
-    fn prefetch(&self, start: usize, groups: usize) {
+    /// With few tokens, memory is what takes time: asks for the piece of the next panels that corresponds to this one, in
+    /// `count + 1` parts, between which there is work: a CPU has but so many requests under way.
+    fn prefetch(&self, start: usize, groups: usize, part: usize) {
+        if self.tokens > TILE {
+            return;
+        }
         let bytes = |groups: usize| groups * self.w.row_bytes / self.groups;
         let next = (self.first + self.count) * ROWS * self.w.row_bytes;
-        let piece = self.count * ROWS * bytes(groups);
-        (self.kernel.prefetch)(self.w.data.as_ptr().wrapping_add(next + self.count * ROWS * bytes(start)), piece);
+        let piece = self.count * ROWS * bytes(groups) / (self.count + 1);
+        let at = next + self.count * ROWS * bytes(start) + part * piece;
+        (self.kernel.prefetch)(self.w.data.as_ptr().wrapping_add(at), piece);
     }
 }

@@ -11,10 +11,12 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
-use crate::panel::{Micro, Panel};
+use crate::panel::{Micro, Panel, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 use crate::scalar;
+use crate::x86::avx2::micro::{Line, instance};
 
 /// Loads a line of a panel.
 macro_rules! line {
@@ -59,54 +61,33 @@ macro_rules! dot {
 /// As there.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn micro(m: &Micro) {
-    // SAFETY: the contract is the same.
-    unsafe {
-        match (m.normal, m.count) {
-            (false, _) => scalar::panel::micro(m),
-            (_, 1) => tokens::<1>(m),
-            (_, 2) => tokens::<2>(m),
-            (_, _) => tokens::<3>(m),
-        }
-    }
+    let product: unsafe fn(&Micro) = match (m.normal, m.count) {
+        (false, _) => scalar::panel::micro,
+        (_, 1) => of_panels::<1>(m),
+        (_, 2) => of_panels::<2>(m),
+        (_, _) => of_panels::<3>(m),
+    };
+    // SAFETY: the contract is the same; it is the function for `m`.
+    unsafe { product(m) };
 }
 
-/// By number of tokens and kind.
-///
-/// # Safety
-/// As [`micro`], for `P` panels of finite scales.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tokens<const P: usize>(m: &Micro) {
-    // SAFETY: the contract is the same.
-    unsafe {
-        match (m.tokens, m.kind.halves, m.kind.mins) {
-            (1, false, false) => product::<1, P, false, false>(m),
-            (2, false, false) => product::<2, P, false, false>(m),
-            (3, false, false) => product::<3, P, false, false>(m),
-            (_, false, false) => product::<4, P, false, false>(m),
-            (1, false, true) => product::<1, P, false, true>(m),
-            (2, false, true) => product::<2, P, false, true>(m),
-            (3, false, true) => product::<3, P, false, true>(m),
-            (_, false, true) => product::<4, P, false, true>(m),
-            (1, true, _) => product::<1, P, true, false>(m),
-            (2, true, _) => product::<2, P, true, false>(m),
-            (3, true, _) => product::<3, P, true, false>(m),
-            (_, true, _) => product::<4, P, true, false>(m),
-        }
-    }
+/// The instance for `P` panels, and the tokens and the kind of `m`.
+fn of_panels<const P: usize>(m: &Micro) -> unsafe fn(&Micro) {
+    instance!(product::<P>, m)
 }
 
-/// `T` tokens by `P` panels.
+/// `P` panels by `T` tokens.
 ///
 /// # Safety
-/// As [`micro`], for these numbers and kind, and finite scales.
+/// As [`micro`], for these numbers, a kind of these parts, and scales that are [`normal`](Micro::normal).
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn product<const T: usize, const P: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
+unsafe fn product<const P: usize, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
     let zero_shift = _mm_cvtsi32_si128(m.kind.zero_shift.cast_signed());
     let start = |sum: u32| [_mm512_sll_epi32(_mm512_set1_epi32(sum.cast_signed()), zero_shift); P];
-    let mut input = m.input;
     for group in 0..m.groups {
+        let input = m.input.wrapping_add(group * WORDS * T);
         // SAFETY: one of the `WORDS * T` words of this group.
-        let word = |field: Field, t: usize| unsafe { *input.add(field.word(T, t)) };
+        let word = |field: Field, t: usize| unsafe { *input.wrapping_add(field.word(T, t)) };
         let mut sums = [[_mm512_setzero_si512(); P]; T];
         for (t, sums) in sums.iter_mut().enumerate() {
             *sums = start(word(if HALVES { Field::NegatedSumLow } else { Field::NegatedSum }, t));
@@ -114,7 +95,7 @@ unsafe fn product<const T: usize, const P: usize, const HALVES: bool, const MINS
         for pair in 0..LINES / 2 {
             if HALVES && pair == LINES / 4 {
                 // SAFETY: initialised for this group, as every kind has these; the group's words are at `input`.
-                unsafe { add_scaled(&sums, m, input, |panel| (&raw const (*panel).scales[group]).cast()) };
+                unsafe { add_scaled::<P, T, false>(&sums, m, input, offset_of!(Panel, scales), group) };
                 for (t, sums) in sums.iter_mut().enumerate() {
                     *sums = start(word(Field::NegatedSum, t).wrapping_sub(word(Field::NegatedSumLow, t)));
                 }
@@ -122,77 +103,74 @@ unsafe fn product<const T: usize, const P: usize, const HALVES: bool, const MINS
             let mut lines = [[_mm512_setzero_si512(); P]; 2];
             for (l, lines) in lines.iter_mut().enumerate() {
                 for (p, line) in lines.iter_mut().enumerate() {
-                    // SAFETY: a line of this group of one of `P` panels.
-                    let at: *const u8 = unsafe { (&raw const (*m.panels.add(p)).codes[group][2 * pair + l]).cast() };
-                    *line = line!(at);
+                    let codes: *const Line = rows(m, p, offset_of!(Panel, codes));
+                    *line = line!(codes.wrapping_add(group * LINES + 2 * pair + l));
                 }
             }
-            for two in (0..T).step_by(2) {
+            for (two, sums) in sums.chunks_mut(2).enumerate() {
                 for (l, lines) in lines.iter().enumerate() {
-                    for t in two..T.min(two + 2) {
-                        let at = input.wrapping_add(Field::Line(2 * pair + l).word(T, t));
-                        let input = input!(at);
-                        for (sum, line) in sums[t].iter_mut().zip(lines) {
+                    for (t, sums) in sums.iter_mut().enumerate() {
+                        let input = input!(input.wrapping_add(Field::Line(2 * pair + l).word(T, 2 * two + t)));
+                        for (sum, line) in sums.iter_mut().zip(lines) {
                             dot!(*sum, *line, input);
                         }
                     }
                 }
             }
         }
-        // SAFETY: initialised for this group, `scales_high` if the kind has two scales; the group's words are at `input`.
-        unsafe {
-            if HALVES {
-                add_scaled(&sums, m, input, |panel| (&raw const (*panel).scales_high[group]).cast());
-            } else {
-                add_scaled(&sums, m, input, |panel| (&raw const (*panel).scales[group]).cast());
-            }
-        }
-        if MINS {
-            for t in 0..T {
-                let sum = _mm512_set1_ps(f32::from_bits(word(Field::ScaledSum, t)));
-                for p in 0..P {
-                    // SAFETY: initialised, as the kind has minima.
-                    let min = unsafe { _mm512_load_ps((&raw const (*m.panels.add(p)).mins[group]).cast()) };
-                    // SAFETY: one of `T * P` sums.
-                    let out: *mut f32 = unsafe { m.out.add(t * P + p) }.cast();
-                    // SAFETY: as above.
-                    unsafe { _mm512_storeu_ps(out, _mm512_fnmadd_ps(min, sum, _mm512_loadu_ps(out))) };
-                }
-            }
-        }
-        input = input.wrapping_add(WORDS * T);
+        let scales = if HALVES { offset_of!(Panel, scales_high) } else { offset_of!(Panel, scales) };
+        // SAFETY: initialised for this group, `scales_high` as the kind has two scales; the group's words are at `input`.
+        unsafe { add_scaled::<P, T, MINS>(&sums, m, input, scales, group) };
     }
 }
 
-/// `out = fma(sum, scale · 2^e, out)`: the power of two goes into the exponent of the scale.
+/// Where a field of panel number `p` begins.
+fn rows<R>(m: &Micro, p: usize, field: usize) -> *const R {
+    m.panels.wrapping_add(p).wrapping_byte_add(field).cast()
+}
+
+/// `out = fma(sum, scale · 2^e, out)`, then `fma(-min, Σ input · 2^e, out)`. The power of two goes into the exponent of the
+/// scale.
 ///
 /// # Safety
-/// As [`micro`]; `scales` gives 16 aligned scales of a panel, and the words of the group are at `input`.
+/// As [`micro`]; `scales` is the place of initialised scales in a panel, and the words of the group are at `input`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn add_scaled<const T: usize, const P: usize>(
+unsafe fn add_scaled<const P: usize, const T: usize, const MINS: bool>(
     sums: &[[__m512i; P]; T],
     m: &Micro,
     input: *const u32,
-    scales: impl Fn(*const Panel) -> *const f32,
+    scales: usize,
+    group: usize,
 ) {
     let mut bits = [_mm512_setzero_si512(); P];
-    for (p, bits) in bits.iter_mut().enumerate() {
-        // SAFETY: one of `P` panels.
-        let panel = unsafe { m.panels.add(p) };
-        // SAFETY: by the contract of this function.
-        *bits = unsafe { _mm512_castps_si512(_mm512_load_ps(scales(panel))) };
+    let mut mins = [_mm512_setzero_ps(); P];
+    for p in 0..P {
+        let scales: *const Sums = rows(m, p, scales);
+        // SAFETY: initialised, by the contract of this function.
+        bits[p] = unsafe { _mm512_loadu_si512(scales.wrapping_add(group).cast()) };
+        if MINS {
+            let at: *const Sums = rows(m, p, offset_of!(Panel, mins));
+            // SAFETY: initialised, as the kind has minima.
+            mins[p] = unsafe { _mm512_loadu_ps(at.wrapping_add(group).cast()) };
+        }
     }
     for (t, sums) in sums.iter().enumerate() {
         // SAFETY: one of the `WORDS * T` words of the group.
-        let power = unsafe { *input.add(Field::Exponent.word(T, t)) };
-        let power = _mm512_set1_epi32(power.cast_signed());
-        for (p, (&sum, &bits)) in sums.iter().zip(&bits).enumerate() {
-            let scale = _mm512_castsi512_ps(_mm512_add_epi32(bits, power));
+        let word = |field: Field| unsafe { *input.wrapping_add(field.word(T, t)) };
+        let power = _mm512_set1_epi32(word(Field::Exponent).cast_signed());
+        for (p, &sum) in sums.iter().enumerate() {
+            let scale = _mm512_castsi512_ps(_mm512_add_epi32(bits[p], power));
+            let at: *mut f32 = m.out.wrapping_add(t * P + p).cast();
             // SAFETY: one of `T * P` sums.
-            let out: *mut f32 = unsafe { m.out.add(t * P + p) }.cast();
+            let mut out = unsafe { _mm512_loadu_ps(at) };
+            out = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, out);
+            if MINS {
+                let sum = _mm512_set1_ps(f32::from_bits(word(Field::ScaledSum)));
+                out = _mm512_fnmadd_ps(mins[p], sum, out);
+            }
             // SAFETY: as above.
-            unsafe { _mm512_storeu_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, _mm512_loadu_ps(out))) };
+            unsafe { _mm512_storeu_ps(at, out) };
         }
     }
 }
