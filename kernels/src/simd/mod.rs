@@ -45,10 +45,10 @@ pub(crate) trait Simd: Copy {
     const ROWS: usize;
     /// Most columns, in vectors, for that many rows.
     fn columns(rows: usize) -> usize;
-    /// Runs [`product`] for `p.rows` rows and `columns` vectors of columns, numbers within these limits.
+    /// Runs [`product()`] for `p.rows` rows and `columns` vectors of columns, numbers within these limits.
     ///
     /// # Safety
-    /// As for [`product`].
+    /// As for [`product()`].
     unsafe fn product<E: Plain>(self, p: &Product, columns: usize);
     /// Rows and tokens of a [`Dots`] that are worth a call.
     const DOTS: (usize, usize);
