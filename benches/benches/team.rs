@@ -14,6 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use halfbyte_kernels::KernelError;
 
 /// What the runtime's errors are to the modules below.
+#[allow(dead_code, reason = "only printed")]
 #[derive(Debug)]
 enum RuntimeError {
     Kernel(KernelError),

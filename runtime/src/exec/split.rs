@@ -257,7 +257,7 @@ mod tests {
 
     /// Ranges that cut `0..units` and go past its end.
     fn cuts(units: usize) -> impl Iterator<Item = Range<usize>> {
-        (0..=units).step_by(2).map(|start| start..start + 2).chain([units + 2..units + 9])
+        (0..=units).step_by(2).map(|start| start..start + 2).chain(std::iter::once(units + 2..units + 9))
     }
 
     #[test]
