@@ -6,7 +6,9 @@ use halfbyte_kernels::ops::{self, Store};
 use halfbyte_kernels::{ActivationType, KernelError, Kernels, PackLayout, PackedMatrix, U4Rows, pack_rows, pack_u4};
 use proptest::prelude::*;
 
-use crate::common::{GROUPED, Rng, bits, cases, for_each_isa, groups, guarded, packed, product, product_into};
+use crate::common::{
+    GROUPED, ROUNDING, Rng, bits, cases, for_each_isa, groups, guarded, packed, product, product_into,
+};
 
 /// Inputs of a unit of the panels for `ty`.
 fn unit(ty: QuantType) -> usize {
@@ -209,7 +211,7 @@ fn half(rng: &mut Rng) -> [u8; 2] {
 /// A half of that kind in `f64`.
 fn value(half: [u8; 2]) -> f64 {
     let bits = u16::from_le_bytes(half);
-    let magnitude = f64::from(0x400 | bits & 0x3ff) * 2f64.powi(i32::from(bits >> 10 & 31) - 25);
+    let magnitude = f64::from(0x400 | bits & 0x3ff) * f64::from(1 << (bits >> 10 & 31)) / f64::from(1 << 25);
     if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
@@ -274,7 +276,7 @@ fn four_bit_codes_with_zero_points() {
                     let (sum, magnitude) =
                         products.fold((0.0, 0.0), |(s, m): (f64, f64), p| (s + p, m + 32.0 * p.abs()));
                     let error = (f64::from(*found) - sum).abs();
-                    assert!(error <= magnitude * 2f64.powi(-23), "{ty:?} {:?}: {found} is not {sum}", k.isa());
+                    assert!(error <= magnitude * 2.0 * ROUNDING, "{ty:?} {:?}: {found} is not {sum}", k.isa());
                 }
                 assert_eq!(bits(all.get_or_insert_with(|| found.clone())), bits(&found), "{ty:?} {:?}", k.isa());
             });
@@ -326,12 +328,13 @@ proptest! {
 
     #[test]
     fn any_values(ty in 0..GROUPED.len(), rows in 1..40usize, units in 1..4usize, seed: u64) {
+        let (rows, units) = if cfg!(miri) { (rows % 2 + 1, 1) } else { (rows, units) };
         decodes(GROUPED[ty], rows, units, seed);
     }
 
     #[test]
     fn any_product(ty in 0..GROUPED.len(), rows in 1..70usize, units in 1..12usize, tokens in 1..12usize, seed: u64) {
-        prop_assume!(!cfg!(miri) || rows < 3 && units < 2 && tokens < 3);
+        let (rows, units, tokens) = if cfg!(miri) { (rows % 2 + 1, 1, 1) } else { (rows, units, tokens) };
         products(GROUPED[ty], rows, units.min(2048 / unit(GROUPED[ty])), tokens, seed);
     }
 }
