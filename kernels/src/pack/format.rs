@@ -3,11 +3,11 @@
 use halfbyte_formats::quant::{GROUP, Group, GroupFormat, PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0, U4Group};
 
 use super::u4::U4;
-use crate::panel::build::BuildStored;
+use crate::panel::build::StoredUnit;
 use crate::panel::{Kind, ROWS};
 
 /// A format of panels. `group` is plain code: what it costs is paid per row of an embedding, or by the scalar tier.
-pub(crate) trait PanelFormat: BuildStored {
+pub(crate) trait PanelFormat: StoredUnit {
     /// The value that names it.
     const PANEL: PanelType;
     /// What its groups have.

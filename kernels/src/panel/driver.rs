@@ -11,6 +11,7 @@
 use std::mem::MaybeUninit;
 use std::slice;
 
+use super::gemv::GemvFn;
 use super::{BuildFn, GROUPS, Kind, Micro, MicroFn, PANELS, Panel, ROWS, Sums};
 use crate::pack::WeightRows;
 use crate::quantized::{GROUP, TILE, WORDS, token_words};
@@ -24,6 +25,8 @@ pub(crate) struct PanelKernel {
     pub(crate) kind: Kind,
     pub(crate) build: BuildFn,
     pub(crate) micro: MicroFn,
+    /// For one token, where that is faster.
+    pub(crate) gemv: Option<GemvFn>,
     /// Brings the bytes at an address into the cache; any address is allowed.
     pub(crate) prefetch: fn(at: *const u8, len: usize),
 }
@@ -45,6 +48,18 @@ pub(crate) unsafe fn matmul(
     mut put: impl FnMut(usize, usize, &[Sums]),
 ) {
     let groups = depth / GROUP;
+    if let (1, Some(gemv)) = (tokens, kernel.gemv) {
+        for panel in 0..w.panels() {
+            let rows = w.pointers(panel, 0, groups);
+            let ahead = w.data.as_ptr().wrapping_add((panel + 1) * ROWS * w.row_bytes);
+            let mut sums = [0.0; ROWS];
+            // SAFETY: `pointers` gives rows, or a panel, of which all groups exist, whole units of them; the rest is as for the
+            // other functions of the kernel.
+            unsafe { gemv(&rows, groups, input.as_ptr(), ahead, &mut sums) };
+            put(ROWS * panel, 0, &[sums]);
+        }
+        return;
+    }
     let mut sums = [const { MaybeUninit::<Sums>::uninit() }; TILES * TILE * PANELS];
     let panels = w.panels();
     for first in (0..panels).step_by(PANELS) {

@@ -15,6 +15,7 @@
 
 pub(crate) mod build;
 mod driver;
+pub(crate) mod gemv;
 
 pub(crate) use driver::{PanelKernel, matmul};
 

@@ -2,15 +2,20 @@
 
 use std::slice;
 
-use halfbyte_formats::quant::{GROUP, Group, GroupFormat, PanelType};
+#[cfg(test)]
+use halfbyte_formats::quant::GroupFormat;
+use halfbyte_formats::quant::{GROUP, Group, PanelType};
 
 use crate::pack::{OfFormat, PanelFormat, of_format};
-use crate::panel::{Kind, Micro, Panel, PanelKernel, ROWS, Sums};
+#[cfg(test)]
+use crate::panel::Kind;
+use crate::panel::{Micro, Panel, PanelKernel, ROWS, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 
-/// The kernel for row-major blocks of `F`.
+/// The kernel for row-major blocks of `F`, which this tier multiplies with unrounded activations: what others are compared with.
+#[cfg(test)]
 pub(crate) const fn row_major<F: GroupFormat>() -> PanelKernel {
-    PanelKernel { kind: Kind::of::<F>(), build: build::<F>, micro, prefetch }
+    PanelKernel { kind: Kind::of::<F>(), build: build::<F>, micro, gemv: None, prefetch }
 }
 
 /// The kernel for panels of `ty`.
@@ -20,7 +25,7 @@ pub(crate) fn packed(ty: PanelType) -> PanelKernel {
         type Output = PanelKernel;
 
         fn of<P: PanelFormat>(self) -> PanelKernel {
-            PanelKernel { kind: P::KIND, build: build_packed::<P>, micro, prefetch }
+            PanelKernel { kind: P::KIND, build: build_packed::<P>, micro, gemv: None, prefetch }
         }
     }
     of_format(ty, Panels)
@@ -44,6 +49,7 @@ impl Panel {
 ///
 /// # Safety
 /// As there.
+#[cfg(test)]
 unsafe fn build<F: GroupFormat>(rows: &[*const u8; ROWS], groups: usize, panel: *mut Panel) {
     let per_block = F::LEN / GROUP;
     // SAFETY: `panel` can be written; every byte of zeros is a valid number, and `false`.

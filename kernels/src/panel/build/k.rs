@@ -1,85 +1,98 @@
 //! Q4_K and Q5_K: blocks of eight groups, each with a scale and a minimum of 6 bits.
 
-use halfbyte_formats::quant::{BlockFormat, GroupFormat, Q4_K, Q5_K};
+use halfbyte_formats::quant::{BlockFormat, Q4_K, Q5_K};
 
-use super::{Lanes, Scale, Unwritten, at, finish};
-use crate::panel::{GROUPS, Kind, Panel, ROWS};
-use crate::quantized::GROUP;
+use super::{Lanes, RowMajor, Scales, Sink, Source, StoredLanes, at};
+use crate::panel::{Kind, ROWS};
+use crate::quantized::{GROUP, LINES};
 
 /// Groups of a block.
 const BLOCK: usize = Q4_K::LEN / GROUP;
 
-const _: () = assert!(GROUPS.is_multiple_of(BLOCK));
+impl Source for RowMajor<Q4_K> {
+    const KIND: Kind = Kind::of::<Q4_K>();
+    const GROUPS: usize = BLOCK;
+    const BYTES: usize = ROWS * Q4_K::BYTES;
 
-/// A [`BuildFn`](crate::panel::BuildFn).
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-pub(crate) unsafe fn q4_k<L: Lanes>(l: L, rows: &[*const u8; ROWS], groups: usize, panel: *mut Panel) {
-    // SAFETY: the contract is the same.
-    unsafe { blocks::<L, Q4_K, false>(l, rows, groups, panel) };
+    #[inline(always)]
+    unsafe fn unit<L: StoredLanes, S: Sink<L>>(l: L, rows: &[*const u8; ROWS], index: usize, sink: &mut S) {
+        let block = at(rows, Q4_K::BYTES * index);
+        // SAFETY: the bytes of block `index`.
+        unsafe { groups::<L, S, false>(l, &block, 16, sink) };
+    }
 }
 
-/// A [`BuildFn`](crate::panel::BuildFn).
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-pub(crate) unsafe fn q5_k<L: Lanes>(l: L, rows: &[*const u8; ROWS], groups: usize, panel: *mut Panel) {
-    // SAFETY: the contract is the same.
-    unsafe { blocks::<L, Q5_K, true>(l, rows, groups, panel) };
+impl Source for RowMajor<Q5_K> {
+    const KIND: Kind = Kind::of::<Q5_K>();
+    const GROUPS: usize = BLOCK;
+    const BYTES: usize = ROWS * Q5_K::BYTES;
+
+    #[inline(always)]
+    unsafe fn unit<L: StoredLanes, S: Sink<L>>(l: L, rows: &[*const u8; ROWS], index: usize, sink: &mut S) {
+        let block = at(rows, Q5_K::BYTES * index);
+        // SAFETY: the bytes of block `index`.
+        unsafe { groups::<L, S, true>(l, &block, 48, sink) };
+    }
 }
 
-/// Blocks of `F`, which has fifth bits or not.
+/// The groups of a block, whose 128 bytes of nibbles begin at `nibbles`: bytes `32 j .. 32 j + 32` have the codes of groups
+/// `2 j` and `2 j + 1`. The 32 bytes before have the fifth bits, if there are such: those of group `g` as bit `g`.
 ///
 /// # Safety
-/// As for [`q4_k`], of blocks of `F`.
+/// A block of so many bytes can be read at each address.
 #[inline(always)]
-unsafe fn blocks<L: Lanes, F: GroupFormat, const FIFTHS: bool>(
+unsafe fn groups<L: Lanes, S: Sink<L>, const FIFTHS: bool>(
     l: L,
-    rows: &[*const u8; ROWS],
-    groups: usize,
-    panel: *mut Panel,
+    block: &[*const u8; ROWS],
+    nibbles: usize,
+    sink: &mut S,
 ) {
-    // SAFETY: `panel` can be written.
-    let Unwritten { codes, scales, mins, .. } = unsafe { Unwritten::of(panel) };
-    let (nibble, fifth) = (l.splat(0x0f0f_0f0f), l.splat(0x1010_1010));
-    let groups_of = codes.as_chunks_mut::<BLOCK>().0.iter_mut();
-    let pairs_of = scales.as_chunks_mut::<BLOCK>().0.iter_mut().zip(mins.as_chunks_mut::<BLOCK>().0);
-    for (i, (codes, (scales, mins))) in groups_of.zip(pairs_of).enumerate().take(groups.div_ceil(BLOCK)) {
-        let block = at(rows, F::BYTES * i);
-        // SAFETY: the first 16 bytes of block `i`.
-        unsafe { pairs(l, &block, scales, mins) };
-        let (groups, _) = codes.as_chunks_mut::<2>();
-        for half in 0..2 {
-            // Words 4 half .. 4 half + 4 of each group: in the last 128 bytes those of two groups, in the 32 before of all.
-            let mut bits = [l.splat(0); 4];
-            if FIFTHS {
-                // SAFETY: bytes 16 to 48 of a block of Q5_K.
-                bits = unsafe { l.columns(at(&block, 16 + 16 * half)) };
-            }
-            for (j, [even, odd]) in groups.iter_mut().enumerate() {
-                // SAFETY: of the last 128 bytes of the block.
-                let found = unsafe { l.columns(at(&block, F::BYTES - 128 + 32 * j + 16 * half)) };
-                for i in 0..4 {
-                    let (mut low, mut high) = (l.and(found[i], nibble), l.and(l.shr(found[i], 4), nibble));
-                    if FIFTHS {
-                        low = l.or(low, l.and(l.shl(bits[i], 4), fifth));
-                        high = l.or(high, l.and(l.shl(bits[i], 3), fifth));
-                        bits[i] = l.shr(bits[i], 2);
-                    }
-                    l.store(low, &mut even[4 * half + i]);
-                    l.store(high, &mut odd[4 * half + i]);
-                }
-            }
+    let (nibble, fifth, byte) = (l.splat(0x0f0f_0f0f), l.splat(0x1010_1010), l.splat(0xff));
+    // SAFETY: the first 16 bytes.
+    let Pairs { d, dmin, scales, mins } = unsafe { pairs(l, block) };
+    let mut bits = [nibble; LINES];
+    if FIFTHS {
+        // SAFETY: bytes 16 to 32.
+        let first = unsafe { l.columns(at(block, 16)) };
+        // SAFETY: bytes 32 to 48.
+        let last = unsafe { l.columns(at(block, 32)) };
+        for i in 0..4 {
+            (bits[i], bits[i + 4]) = (first[i], last[i]);
         }
     }
-    // SAFETY: scales, minima and codes of these groups were written.
-    unsafe { finish(l, Kind::of::<F>(), groups, panel) };
+    for j in 0..BLOCK / 2 {
+        // SAFETY: of the 128 bytes of nibbles.
+        let first = unsafe { l.columns(at(block, nibbles + 32 * j)) };
+        // SAFETY: likewise.
+        let last = unsafe { l.columns(at(block, nibbles + 32 * j + 16)) };
+        for g in [2 * j, 2 * j + 1] {
+            let mut lines = [nibble; LINES];
+            for i in 0..LINES {
+                let found = if i < 4 { first[i % 4] } else { last[i % 4] };
+                lines[i] = l.and(l.shr(found, 4 * (g % 2) as i32), nibble);
+                if FIFTHS {
+                    let bit = g as i32;
+                    let bits = if bit < 4 { l.shl(bits[i], 4 - bit) } else { l.shr(bits[i], bit - 4) };
+                    lines[i] = l.or(lines[i], l.and(bits, fifth));
+                }
+            }
+            let shift = 8 * (g % 4) as i32;
+            let scale = l.mul(d, l.floats(l.and(l.shr(scales[g / 4], shift), byte)));
+            let min = l.mul(dmin, l.floats(l.and(l.shr(mins[g / 4], shift), byte)));
+            sink.group(l, g, lines, Scales { low: scale, high: scale, min });
+        }
+    }
 }
 
-/// Scales and minima of a block: `d` and `dmin`, halves, then twelve bytes of 6-bit pairs.
+/// Scales and minima of a block, 6 bits a byte: groups 0 to 4, then 4 to 8.
+struct Pairs<L: Lanes> {
+    d: L::Floats,
+    dmin: L::Floats,
+    scales: [L::Words; 2],
+    mins: [L::Words; 2],
+}
+
+/// The head of a block: `d` and `dmin`, halves, then twelve bytes of 6-bit pairs.
 ///
 /// ```text
 /// words 0..4 of a row:  d | dmin,  s,  m,  x       byte b of a word, b in 0..4:
@@ -90,21 +103,14 @@ unsafe fn blocks<L: Lanes, F: GroupFormat, const FIFTHS: bool>(
 /// # Safety
 /// 16 bytes can be read at each address.
 #[inline(always)]
-unsafe fn pairs<L: Lanes>(l: L, block: &[*const u8; ROWS], scales: &mut [Scale; BLOCK], mins: &mut [Scale; BLOCK]) {
+unsafe fn pairs<L: Lanes>(l: L, block: &[*const u8; ROWS]) -> Pairs<L> {
     // SAFETY: by the contract of this function.
     let [head, s, m, x] = unsafe { l.columns(*block) };
-    let (d, dmin) = (l.halves(head), l.halves(l.shr(head, 16)));
     let (six, four, two) = (l.splat(0x3f3f_3f3f), l.splat(0x0f0f_0f0f), l.splat(0x3030_3030));
-    let scale_bytes = [l.and(s, six), l.or(l.and(x, four), l.and(l.shr(s, 2), two))];
-    let min_bytes = [l.and(m, six), l.or(l.and(l.shr(x, 4), four), l.and(l.shr(m, 2), two))];
-    let byte = l.splat(0xff);
-    for four in 0..2 {
-        for b in 0..4 {
-            let shift = 8 * b as i32;
-            let scale = l.floats(l.and(l.shr(scale_bytes[four], shift), byte));
-            let min = l.floats(l.and(l.shr(min_bytes[four], shift), byte));
-            l.store_floats(l.mul(d, scale), &mut scales[4 * four + b]);
-            l.store_floats(l.mul(dmin, min), &mut mins[4 * four + b]);
-        }
+    Pairs {
+        d: l.halves(head),
+        dmin: l.halves(l.shr(head, 16)),
+        scales: [l.and(s, six), l.or(l.and(x, four), l.and(l.shr(s, 2), two))],
+        mins: [l.and(m, six), l.or(l.and(l.shr(x, 4), four), l.and(l.shr(m, 2), two))],
     }
 }

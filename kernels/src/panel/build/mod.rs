@@ -1,4 +1,4 @@
-//! Row-major blocks to panels, written once for vectors of sixteen words, a word a row, of any instruction set.
+//! Stored weights taken apart, written once for vectors of sixteen words, a word a row, of any instruction set.
 //!
 //! ```text
 //! 16 bytes of 16 rows           four columns of 16 words            codes
@@ -6,22 +6,21 @@
 //! row 1: b0 b1 b2 b3     ─▶     a1 b1 c1 …   line 1, line 5      ─▶  & 15, >> 4
 //! …                             …
 //! ```
-//! Codes are taken apart after the transposition, sixteen rows at a time, and so are scales. Everything here is
-//! `#[inline(always)]`: a tier's `#[target_feature]` functions make it theirs. Loops over vectors are over indices, which the
-//! compiler unrolls; iterators over arrays of vectors went through memory, at a fifth of the speed.
+//! Codes are taken apart after the transposition, sixteen rows at a time, and so are scales. A [`Source`] knows a format, a
+//! [`Sink`] what becomes of it: a panel, or at once a product with one token. Everything here is `#[inline(always)]`: a tier's
+//! `#[target_feature]` functions make it theirs. Loops over vectors are over indices, which the compiler unrolls;
+//! iterators over arrays of vectors went through memory, at a fifth of the speed.
 
 mod k;
 mod legacy;
 mod packed;
 mod q6_k;
 
+use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 use std::slice;
 
-pub(crate) use k::{q4_k, q5_k};
-pub(crate) use legacy::{q4_0, q5_0, q8_0};
-pub(crate) use packed::{BuildStored, StoredLanes};
-pub(crate) use q6_k::q6_k;
+pub(crate) use packed::{Stored, StoredLanes, StoredUnit};
 
 use super::{GROUPS, Kind, Panel, ROWS};
 use crate::quantized::LINES;
@@ -55,12 +54,20 @@ pub(crate) trait Lanes: Copy {
     fn shr(self, a: Self::Words, n: i32) -> Self::Words;
     /// `a >> n`, copies of the sign from above.
     fn sar(self, a: Self::Words, n: i32) -> Self::Words;
+    /// `a + b`
+    fn add(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// The lower 32 bits of `a · b`.
     fn mul_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// Each signed word as a number.
     fn floats(self, words: Self::Words) -> Self::Floats;
+    /// `x` in every lane.
+    fn splat_float(self, x: f32) -> Self::Floats;
     /// `a · b`
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a · b + c`, rounded once.
+    fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `c - a · b`, rounded once.
+    fn fnma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// Writes a line.
     fn store(self, words: Self::Words, to: &mut Line);
     /// Writes scales.
@@ -74,6 +81,100 @@ pub(crate) type Line = MaybeUninit<[u8; 4 * ROWS]>;
 
 /// Scales, or minima, of a group, to be written.
 pub(crate) type Scale = MaybeUninit<[f32; ROWS]>;
+
+/// What the lines of a group are multiplied with.
+pub(crate) struct Scales<L: Lanes> {
+    /// Of all inputs, or of the first 16.
+    pub(crate) low: L::Floats,
+    /// Of the last 16, where they have another one.
+    pub(crate) high: L::Floats,
+    /// Minima, where there are such.
+    pub(crate) min: L::Floats,
+}
+
+impl<L: Lanes> Scales<L> {
+    /// One scale for all inputs.
+    #[inline(always)]
+    fn one(scale: L::Floats) -> Self {
+        Self { low: scale, high: scale, min: scale }
+    }
+}
+
+/// What becomes of the groups of a unit.
+pub(crate) trait Sink<L: Lanes> {
+    /// Takes group `index` of the unit; groups come in ascending order.
+    fn group(&mut self, l: L, index: usize, lines: [L::Words; LINES], scales: Scales<L>);
+}
+
+/// A format of weights, in units of some groups of 16 rows.
+pub(crate) trait Source {
+    /// What its groups have.
+    const KIND: Kind;
+    /// Groups of a unit, a divisor of [`GROUPS`].
+    const GROUPS: usize;
+    /// Bytes of a unit of all 16 rows.
+    const BYTES: usize;
+
+    /// Hands over the groups of unit `index`.
+    ///
+    /// # Safety
+    /// As for [`BuildFn`](super::BuildFn), for the groups of this unit.
+    unsafe fn unit<L: StoredLanes, S: Sink<L>>(l: L, rows: &[*const u8; ROWS], index: usize, sink: &mut S);
+}
+
+/// Blocks of `F` in sixteen rows.
+#[derive(Debug)]
+pub(crate) struct RowMajor<F>(PhantomData<F>);
+
+/// A [`BuildFn`](super::BuildFn).
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn build<F: Source, L: StoredLanes>(
+    l: L,
+    rows: &[*const u8; ROWS],
+    groups: usize,
+    panel: *mut Panel,
+) {
+    const { assert!(GROUPS.is_multiple_of(F::GROUPS)) };
+    // SAFETY: `panel` can be written.
+    let Unwritten { codes, scales, scales_high, mins, .. } = unsafe { Unwritten::of(panel) };
+    let codes = codes.chunks_exact_mut(F::GROUPS).zip(scales.chunks_exact_mut(F::GROUPS));
+    let others = scales_high.chunks_exact_mut(F::GROUPS).zip(mins.chunks_exact_mut(F::GROUPS));
+    for (unit, ((codes, low), (high, mins))) in codes.zip(others).enumerate().take(groups.div_ceil(F::GROUPS)) {
+        let mut sink = ToPanel { kind: F::KIND, codes, low, high, mins };
+        // SAFETY: a unit with at least one of the groups.
+        unsafe { F::unit(l, rows, unit, &mut sink) };
+    }
+    // SAFETY: what the kind has was written for all groups.
+    unsafe { finish(l, F::KIND, groups, panel) };
+}
+
+/// The places of a unit in a panel.
+struct ToPanel<'a> {
+    kind: Kind,
+    codes: &'a mut [[Line; LINES]],
+    low: &'a mut [Scale],
+    high: &'a mut [Scale],
+    mins: &'a mut [Scale],
+}
+
+impl<L: Lanes> Sink<L> for ToPanel<'_> {
+    #[inline(always)]
+    fn group(&mut self, l: L, index: usize, lines: [L::Words; LINES], scales: Scales<L>) {
+        for i in 0..LINES {
+            l.store(lines[i], &mut self.codes[index][i]);
+        }
+        l.store_floats(scales.low, &mut self.low[index]);
+        if self.kind.halves {
+            l.store_floats(scales.high, &mut self.high[index]);
+        }
+        if self.kind.mins {
+            l.store_floats(scales.min, &mut self.mins[index]);
+        }
+    }
+}
 
 /// A [`Panel`] to be written.
 #[repr(C, align(64))]

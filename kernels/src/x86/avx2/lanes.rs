@@ -21,12 +21,12 @@ impl Ymm {
 
 /// One instruction on each register.
 macro_rules! each {
-    ($op:ident, $a:expr $(, $b:expr)?) => {
+    ($op:ident, $a:expr $(, $b:expr)*) => {
         [
             // SAFETY: a value of this type proves that the CPU has the features of this tier.
-            unsafe { $op($a[0] $(, $b[0])?) },
+            unsafe { $op($a[0] $(, $b[0])*) },
             // SAFETY: as above.
-            unsafe { $op($a[1] $(, $b[1])?) },
+            unsafe { $op($a[1] $(, $b[1])*) },
         ]
     };
 }
@@ -91,6 +91,11 @@ impl Lanes for Ymm {
     }
 
     #[inline(always)]
+    fn add(self, a: Self::Words, b: Self::Words) -> Self::Words {
+        each!(_mm256_add_epi32, a, b)
+    }
+
+    #[inline(always)]
     fn mul_words(self, a: Self::Words, b: Self::Words) -> Self::Words {
         each!(_mm256_mullo_epi32, a, b)
     }
@@ -101,8 +106,24 @@ impl Lanes for Ymm {
     }
 
     #[inline(always)]
+    fn splat_float(self, x: f32) -> Self::Floats {
+        // SAFETY: `self` is the proof.
+        [unsafe { _mm256_set1_ps(x) }; 2]
+    }
+
+    #[inline(always)]
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
         each!(_mm256_mul_ps, a, b)
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+        each!(_mm256_fmadd_ps, a, b, c)
+    }
+
+    #[inline(always)]
+    fn fnma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+        each!(_mm256_fnmadd_ps, a, b, c)
     }
 
     #[inline(always)]

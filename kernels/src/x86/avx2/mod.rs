@@ -3,7 +3,8 @@
 mod build;
 pub(super) mod codes;
 mod float;
-mod lanes;
+mod gemv;
+pub(super) mod lanes;
 pub(super) mod micro;
 mod packed;
 mod panel;
@@ -11,13 +12,14 @@ mod quantize;
 mod simd;
 
 use halfbyte_formats::quant::{
-    GroupFormat, IQ4_NL, IQ4_XS, MXFP4, PanelType, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    IQ4_NL, IQ4_XS, MXFP4, PanelType, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 
 use super::mem::prefetch;
 use crate::dispatch::table::{Kernel, KernelTable};
-use crate::panel::{BuildFn, Kind, PanelKernel};
-use crate::scalar;
+use crate::pack::{OfFormat, PanelFormat, of_format};
+use crate::panel::PanelKernel;
+use crate::panel::build::{RowMajor, Source, Stored};
 use crate::scalar as below;
 use crate::simd::{Brain, Half, Single};
 
@@ -26,12 +28,12 @@ pub(super) const FEATURES: &str = "avx2,fma,f16c";
 
 /// Every entry of this tier.
 pub(crate) static TABLE: KernelTable = KernelTable {
-    matmul_q4_0: row_major::<Q4_0>(build::q4_0),
-    matmul_q5_0: row_major::<Q5_0>(build::q5_0),
-    matmul_q8_0: row_major::<Q8_0>(build::q8_0),
-    matmul_q4_k: row_major::<Q4_K>(build::q4_k),
-    matmul_q5_k: row_major::<Q5_K>(build::q5_k),
-    matmul_q6_k: row_major::<Q6_K>(build::q6_k),
+    matmul_q4_0: row_major::<Q4_0>(),
+    matmul_q5_0: row_major::<Q5_0>(),
+    matmul_q8_0: row_major::<Q8_0>(),
+    matmul_q4_k: row_major::<Q4_K>(),
+    matmul_q5_k: row_major::<Q5_K>(),
+    matmul_q6_k: row_major::<Q6_K>(),
     matmul_f32: float::plain::<Single>(),
     matmul_f16: float::plain::<Half>(),
     matmul_bf16: float::plain::<Brain>(),
@@ -55,14 +57,34 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     ..below::TABLE
 };
 
-/// The kernel of row-major blocks of `F`, which `build` reads.
-const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
-    let micro = panel::micro(Kind::of::<F>());
-    Kernel::Panels(PanelKernel { build, micro, prefetch, ..scalar::panel::row_major::<F>() })
+/// The kernel of row-major blocks of `F`.
+const fn row_major<F>() -> Kernel
+where
+    RowMajor<F>: Source,
+{
+    Kernel::Panels(kernel::<RowMajor<F>>())
 }
 
 /// The kernel of weights stored in panels of `ty`.
 fn panels(ty: PanelType) -> PanelKernel {
-    let kernel = scalar::panel::packed(ty);
-    PanelKernel { build: packed::build(ty), micro: panel::micro(kernel.kind), prefetch, ..kernel }
+    struct Panels;
+    impl OfFormat for Panels {
+        type Output = PanelKernel;
+
+        fn of<P: PanelFormat>(self) -> PanelKernel {
+            kernel::<Stored<P>>()
+        }
+    }
+    of_format(ty, Panels)
+}
+
+/// The kernel of weights of `F`.
+pub(super) const fn kernel<F: Source>() -> PanelKernel {
+    PanelKernel {
+        kind: F::KIND,
+        build: build::build::<F>,
+        micro: panel::micro(F::KIND),
+        gemv: Some(gemv::gemv::<F>),
+        prefetch,
+    }
 }

@@ -1,38 +1,9 @@
-//! Panels from stored ones.
+//! Rows of stored panels.
 
 use std::arch::x86_64::*;
 
-use halfbyte_formats::quant::PanelType;
-
 use super::lanes::Ymm;
-use crate::pack::{OfFormat, PanelFormat, of_format};
 use crate::panel::build::StoredLanes;
-use crate::panel::{BuildFn, Panel, ROWS};
-
-/// The function that builds from panels of `ty`.
-pub(in crate::x86) fn build(ty: PanelType) -> BuildFn {
-    struct Build;
-    impl OfFormat for Build {
-        type Output = BuildFn;
-
-        fn of<P: PanelFormat>(self) -> BuildFn {
-            stored::<P>
-        }
-    }
-    of_format(ty, Build)
-}
-
-/// A [`BuildFn`] for panels of `P`.
-///
-/// # Safety
-/// As there; the CPU has the features of this tier.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn stored<P: PanelFormat>(rows: &[*const u8; ROWS], groups: usize, panel: *mut Panel) {
-    // SAFETY: as this function may run, the CPU has its features.
-    let lanes = unsafe { Ymm::new() };
-    // SAFETY: the contract is the same.
-    unsafe { P::build(lanes, rows[0], groups, panel) };
-}
 
 impl StoredLanes for Ymm {
     #[inline(always)]

@@ -78,6 +78,12 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
+    fn add(self, a: Self::Words, b: Self::Words) -> Self::Words {
+        // SAFETY: `self` is the proof.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
     fn mul_words(self, a: Self::Words, b: Self::Words) -> Self::Words {
         // SAFETY: `self` is the proof.
         unsafe { _mm512_mullo_epi32(a, b) }
@@ -90,9 +96,27 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
+    fn splat_float(self, x: f32) -> Self::Floats {
+        // SAFETY: `self` is the proof.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
         // SAFETY: `self` is the proof.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+        // SAFETY: `self` is the proof.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn fnma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+        // SAFETY: `self` is the proof.
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
     }
 
     #[inline(always)]

@@ -2,20 +2,22 @@
 
 mod build;
 mod float;
+mod gemv;
 mod lanes;
 mod packed;
 mod panel;
 mod simd;
 
 use halfbyte_formats::quant::{
-    GroupFormat, IQ4_NL, IQ4_XS, MXFP4, PanelType, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    IQ4_NL, IQ4_XS, MXFP4, PanelType, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 
 use super::avx2 as below;
 use super::mem::prefetch;
 use crate::dispatch::table::{Kernel, KernelTable};
-use crate::panel::{BuildFn, PanelKernel};
-use crate::scalar;
+use crate::pack::{OfFormat, PanelFormat, of_format};
+use crate::panel::PanelKernel;
+use crate::panel::build::{RowMajor, Source, Stored};
 use crate::simd::{Brain, Half, Single};
 
 /// What every function of this folder may use.
@@ -23,12 +25,12 @@ pub(super) const FEATURES: &str = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx51
 
 /// Every entry of this tier.
 pub(crate) static TABLE: KernelTable = KernelTable {
-    matmul_q4_0: row_major::<Q4_0>(build::q4_0),
-    matmul_q5_0: row_major::<Q5_0>(build::q5_0),
-    matmul_q8_0: row_major::<Q8_0>(build::q8_0),
-    matmul_q4_k: row_major::<Q4_K>(build::q4_k),
-    matmul_q5_k: row_major::<Q5_K>(build::q5_k),
-    matmul_q6_k: row_major::<Q6_K>(build::q6_k),
+    matmul_q4_0: row_major::<Q4_0>(),
+    matmul_q5_0: row_major::<Q5_0>(),
+    matmul_q8_0: row_major::<Q8_0>(),
+    matmul_q4_k: row_major::<Q4_K>(),
+    matmul_q5_k: row_major::<Q5_K>(),
+    matmul_q6_k: row_major::<Q6_K>(),
     matmul_f32: float::plain::<Single>(),
     matmul_f16: float::plain::<Half>(),
     matmul_bf16: float::plain::<Brain>(),
@@ -51,12 +53,28 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     ..below::TABLE
 };
 
-/// The kernel of row-major blocks of `F`, which `build` reads.
-const fn row_major<F: GroupFormat>(build: BuildFn) -> Kernel {
-    Kernel::Panels(PanelKernel { build, micro: panel::micro, prefetch, ..scalar::panel::row_major::<F>() })
+/// The kernel of row-major blocks of `F`.
+const fn row_major<F>() -> Kernel
+where
+    RowMajor<F>: Source,
+{
+    Kernel::Panels(kernel::<RowMajor<F>>())
 }
 
 /// The kernel of weights stored in panels of `ty`.
 fn panels(ty: PanelType) -> PanelKernel {
-    PanelKernel { build: packed::build(ty), micro: panel::micro, prefetch, ..scalar::panel::packed(ty) }
+    struct Panels;
+    impl OfFormat for Panels {
+        type Output = PanelKernel;
+
+        fn of<P: PanelFormat>(self) -> PanelKernel {
+            kernel::<Stored<P>>()
+        }
+    }
+    of_format(ty, Panels)
+}
+
+/// The kernel of weights of `F`.
+const fn kernel<F: Source>() -> PanelKernel {
+    PanelKernel { kind: F::KIND, build: build::build::<F>, micro: panel::micro, gemv: Some(gemv::gemv::<F>), prefetch }
 }

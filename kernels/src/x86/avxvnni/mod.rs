@@ -1,37 +1,53 @@
-//! Kernels for CPUs with `avx2,fma,f16c,avxvnni`.
+//! Kernels for CPUs with `avx2,fma,f16c,avxvnni`. Panels are built by the tier below.
 
+mod gemv;
 mod panel;
 
-use halfbyte_formats::quant::PanelType;
+use halfbyte_formats::quant::{PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0};
 
 use super::avx2 as below;
 use crate::dispatch::table::{Kernel, KernelTable};
+use crate::pack::{OfFormat, PanelFormat, of_format};
 use crate::panel::PanelKernel;
+use crate::panel::build::{RowMajor, Source, Stored};
 
 /// What every function of this folder may use.
 pub(super) const FEATURES: &str = "avx2,fma,f16c,avxvnni";
 
 /// Every entry of this tier.
 pub(crate) static TABLE: KernelTable = KernelTable {
-    matmul_q4_0: with_micro(below::TABLE.matmul_q4_0),
-    matmul_q5_0: with_micro(below::TABLE.matmul_q5_0),
-    matmul_q8_0: with_micro(below::TABLE.matmul_q8_0),
-    matmul_q4_k: with_micro(below::TABLE.matmul_q4_k),
-    matmul_q5_k: with_micro(below::TABLE.matmul_q5_k),
-    matmul_q6_k: with_micro(below::TABLE.matmul_q6_k),
+    matmul_q4_0: row_major::<Q4_0>(),
+    matmul_q5_0: row_major::<Q5_0>(),
+    matmul_q8_0: row_major::<Q8_0>(),
+    matmul_q4_k: row_major::<Q4_K>(),
+    matmul_q5_k: row_major::<Q5_K>(),
+    matmul_q6_k: row_major::<Q6_K>(),
     panels,
     ..below::TABLE
 };
 
-/// The tier below builds the panels, this one multiplies them.
-const fn with_micro(below: Kernel) -> Kernel {
-    match below {
-        Kernel::Panels(kernel) => Kernel::Panels(PanelKernel { micro: panel::micro, ..kernel }),
-        Kernel::Float { .. } => below,
-    }
+/// The kernel of row-major blocks of `F`.
+const fn row_major<F>() -> Kernel
+where
+    RowMajor<F>: Source,
+{
+    Kernel::Panels(kernel::<RowMajor<F>>())
 }
 
 /// The kernel of weights stored in panels of `ty`.
 fn panels(ty: PanelType) -> PanelKernel {
-    PanelKernel { micro: panel::micro, ..(below::TABLE.panels)(ty) }
+    struct Panels;
+    impl OfFormat for Panels {
+        type Output = PanelKernel;
+
+        fn of<P: PanelFormat>(self) -> PanelKernel {
+            kernel::<Stored<P>>()
+        }
+    }
+    of_format(ty, Panels)
+}
+
+/// The kernel of weights of `F`.
+const fn kernel<F: Source>() -> PanelKernel {
+    PanelKernel { micro: panel::micro, gemv: Some(gemv::gemv::<F>), ..below::kernel::<F>() }
 }

@@ -1,0 +1,70 @@
+//! The product with one token.
+
+use std::arch::x86_64::*;
+
+use super::lanes::Ymm;
+use crate::panel::build::Source;
+use crate::panel::gemv::{self, Dot};
+use crate::panel::{ROWS, Sums};
+
+/// The proof that this CPU has the features of this tier.
+#[derive(Clone, Copy, Debug)]
+struct Maddubs(Ymm);
+
+impl Dot for Maddubs {
+    type Lanes = Ymm;
+    const CENTRED: bool = true;
+
+    #[inline(always)]
+    fn lanes(self) -> Ymm {
+        self.0
+    }
+
+    #[inline(always)]
+    fn dot(self, bits: u32, sum: [__m256i; 2], codes: [__m256i; 2], input: u32) -> [__m256i; 2] {
+        // SAFETY: `self` is the proof.
+        unsafe { dot(bits, sum, codes, input) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a hint; it does not fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+}
+
+/// See [`Dot::dot`]. Two products fit 16 bits: 2 · 63 · 127 = 16002, and 2 · 128 · 127 = 32512 of the magnitudes of codes of 8
+/// bits around 128.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot(bits: u32, mut sum: [__m256i; 2], codes: [__m256i; 2], input: u32) -> [__m256i; 2] {
+    let input = _mm256_set1_epi32(input.cast_signed());
+    for r in 0..2 {
+        let pairs = if bits == 8 {
+            let codes = _mm256_xor_si256(codes[r], _mm256_set1_epi8(-128));
+            _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(input, codes))
+        } else {
+            _mm256_maddubs_epi16(codes[r], input)
+        };
+        sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    sum
+}
+
+/// A [`GemvFn`](gemv::GemvFn).
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::x86) unsafe fn gemv<F: Source>(
+    rows: &[*const u8; ROWS],
+    groups: usize,
+    input: *const u32,
+    ahead: *const u8,
+    out: &mut Sums,
+) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Ymm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { gemv::gemv::<F, Maddubs>(Maddubs(lanes), rows, groups, input, ahead, out) };
+}

@@ -1,0 +1,59 @@
+//! The product with one token.
+
+use std::arch::x86_64::*;
+
+use super::lanes::Zmm;
+use crate::panel::build::Source;
+use crate::panel::gemv::{self, Dot};
+use crate::panel::{ROWS, Sums};
+
+/// The proof that this CPU has the features of this tier.
+#[derive(Clone, Copy, Debug)]
+struct Vnni(Zmm);
+
+impl Dot for Vnni {
+    type Lanes = Zmm;
+    const CENTRED: bool = false;
+
+    #[inline(always)]
+    fn lanes(self) -> Zmm {
+        self.0
+    }
+
+    #[inline(always)]
+    fn dot(self, _bits: u32, sum: __m512i, codes: __m512i, input: u32) -> __m512i {
+        // SAFETY: `self` is the proof.
+        unsafe { dot(sum, codes, input) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a hint; it does not fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+}
+
+/// See [`Dot::dot`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn dot(sum: __m512i, codes: __m512i, input: u32) -> __m512i {
+    _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(input.cast_signed()))
+}
+
+/// A [`GemvFn`](gemv::GemvFn).
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(in crate::x86) unsafe fn gemv<F: Source>(
+    rows: &[*const u8; ROWS],
+    groups: usize,
+    input: *const u32,
+    ahead: *const u8,
+    out: &mut Sums,
+) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Zmm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { gemv::gemv::<F, Vnni>(Vnni(lanes), rows, groups, input, ahead, out) };
+}
