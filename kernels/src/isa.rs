@@ -14,8 +14,9 @@ use crate::{ActivationType, KernelError, PackedMatrix, portable, scalar};
 
 /// An instruction-set tier: one folder of kernels.
 ///
-/// [`Isa::Scalar`] and [`Isa::Portable`] multiply weights with the activations as they are; the others round activations
-/// to 8 bits where weights are quantised ([`Kernels::quantizes`]), and agree with each other bit for bit there.
+/// [`Isa::Scalar`] and [`Isa::Portable`] multiply row-major weights with the activations as they are; the others round
+/// activations to 8 bits where weights are quantised, and all do where they are packed ([`PackedMatrix::activations`]).
+/// Products with rounded activations agree bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
