@@ -18,8 +18,11 @@ from collections import namedtuple
 # Where, in the names of functions; the instruction; the registers; the least number of loops.
 RULES = [
     ("x86::avx512vnni::panel::", "vpdpbusd", "zmm", 12),
+    ("x86::avx512vnni::gemv::", "vpdpbusd", "zmm", 12),
     ("x86::avxvnni::panel::", "vpdpbusd", "ymm", 12),
+    ("x86::avxvnni::gemv::", "vpdpbusd", "ymm", 12),
     ("x86::avx2::panel::", "vpmaddubsw", "ymm", 12),
+    ("x86::avx2::gemv::", "vpmaddubsw", "ymm", 12),
 ]
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(?:\{[a-z]+\} )?(\S+)\s*(.*)$")
@@ -82,18 +85,19 @@ def main():
             is_hot = lambda line: line.name.startswith(instruction) and f"%{registers}" in line.operands
             for start, end in hot_loops(lines, is_hot):
                 counts[rule] += 1
-                for line in lines[start : end + 1]:
-                    call = line.name.startswith("call")
-                    saved = stack.search(line.operands) and VECTOR.search(line.operands)
-                    # The operand written is the last one.
-                    spill = saved and line.operands.endswith(")")
-                    reads[rule] += bool(saved and not spill)
-                    if call or spill:
-                        what = "call" if call else "spill"
-                        broken.append(f"{name}, loop at {lines[start].address:x}: {what}: {line.name} {line.operands}")
+                loop = lines[start : end + 1]
+                calls = [line for line in loop if line.name.startswith("call")]
+                saved = [line for line in loop if stack.search(line.operands) and VECTOR.search(line.operands)]
+                # The operand written is the last one.
+                spills = [line for line in saved if line.operands.endswith(")")]
+                reads[rule] += len(saved) - len(spills)
+                for what, found in [("calls", calls), ("spills", spills)]:
+                    if found:
+                        first = f"{found[0].name} {found[0].operands}"
+                        broken.append(f"{name}, loop at {lines[start].address:x}: {len(found)} {what}: {first} ...")
     for rule, count in counts.items():
         where, instruction, registers, least = rule
-        print(f"{where:24} {count:4} loops over {instruction} {registers}, {reads[rule]} reads of constants saved before")
+        print(f"{where:24} {count:4} loops over {instruction} {registers}, {reads[rule]} reads of saved registers")
         if count < least:
             broken.append(f"{where}: {count} loops over {instruction} {registers}, at least {least} expected")
     print(*broken, sep="\n")
