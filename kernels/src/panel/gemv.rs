@@ -4,9 +4,8 @@
 //! multiplied or added to the exponent.
 
 use std::marker::PhantomData;
-use std::slice;
 
-use super::build::{Lanes, Scale, Scales, Sink, Source, StoredLanes};
+use super::build::{Lanes, SLOTS, Scale, Scales, Sink, Source, StoredLanes};
 use super::{ROWS, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 
@@ -29,7 +28,8 @@ pub(crate) trait Dot: Copy {
     /// The vectors.
     fn lanes(self) -> Self::Lanes;
 
-    /// `sum[row] + Σ codes[row] · input`, four inputs within ±127, codes below `2^bits`.
+    /// Adds the products of four inputs within ±127 and codes below `2^bits` to sums, of which [`total`](Self::total) knows
+    /// the meaning. Four lines may be added; zeros stand for none.
     fn dot(
         self,
         bits: u32,
@@ -37,6 +37,9 @@ pub(crate) trait Dot: Copy {
         codes: <Self::Lanes as Lanes>::Words,
         input: u32,
     ) -> <Self::Lanes as Lanes>::Words;
+
+    /// `Σ codes[row] · input`
+    fn total(self, bits: u32, sum: <Self::Lanes as Lanes>::Words) -> <Self::Lanes as Lanes>::Words;
 
     /// Asks for the cache line at an address, any address.
     fn prefetch(self, at: *const u8);
@@ -59,10 +62,8 @@ pub(crate) unsafe fn gemv<F: Source, D: Dot>(
     let mut sum = l.splat_float(0.0);
     for unit in 0..groups / F::GROUPS {
         let input = input.wrapping_add(unit * F::GROUPS * WORDS);
-        // SAFETY: the words of this unit, by the contract.
-        let input = unsafe { slice::from_raw_parts(input, F::GROUPS * WORDS) };
         let ahead = ahead.wrapping_add(unit * F::BYTES);
-        let mut products = Products::<F, D> { d, input, ahead, sum, of: PhantomData };
+        let mut products = Products::<F, D> { d, input, ahead, open: [[l.splat(0); 2]; SLOTS], sum, of: PhantomData };
         // SAFETY: one of the units of `rows`.
         unsafe { F::unit(l, rows, unit, &mut products) };
         sum = products.sum;
@@ -74,49 +75,64 @@ pub(crate) unsafe fn gemv<F: Source, D: Dot>(
 }
 
 /// The products of a unit.
-struct Products<'a, F: Source, D: Dot> {
+struct Products<F: Source, D: Dot> {
     d: D,
-    /// `WORDS` a group.
-    input: &'a [u32],
+    /// `WORDS` a group, of all groups.
+    input: *const u32,
     /// What is asked for, of all groups.
     ahead: *const u8,
+    /// Sums of the first and the second lines of the groups that have begun: two chains of additions.
+    open: [[<D::Lanes as Lanes>::Words; 2]; SLOTS],
     /// Of this unit and all before.
     sum: <D::Lanes as Lanes>::Floats,
     of: PhantomData<F>,
 }
 
-impl<F: Source, D: Dot> Sink<D::Lanes> for Products<'_, F, D> {
+/// # Safety
+/// The words of this group can be read.
+#[inline(always)]
+unsafe fn word(input: *const u32, group: usize, field: Field) -> u32 {
+    // SAFETY: by the contract of this function.
+    unsafe { *input.wrapping_add(group * WORDS + field.word(1, 0)) }
+}
+
+impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
     #[inline(always)]
-    fn group(
-        &mut self,
-        l: D::Lanes,
-        index: usize,
-        lines: [<D::Lanes as Lanes>::Words; LINES],
-        scales: Scales<D::Lanes>,
-    ) {
+    fn begin(&mut self, l: D::Lanes, slot: usize, group: usize) {
         let piece = F::BYTES / F::GROUPS;
         for offset in (0..piece).step_by(64) {
-            self.d.prefetch(self.ahead.wrapping_add(index * piece + offset));
+            self.d.prefetch(self.ahead.wrapping_add(group * piece + offset));
         }
-        let input = &self.input[index * WORDS..(index + 1) * WORDS];
-        let word = |field: Field| input[field.word(1, 0)];
+        self.open[slot] = [l.splat(0); 2];
+    }
+
+    #[inline(always)]
+    fn line(&mut self, _l: D::Lanes, slot: usize, group: usize, line: usize, codes: <D::Lanes as Lanes>::Words) {
+        // SAFETY: a source gives groups of the unit only, whose words `gemv` may read.
+        let input = unsafe { word(self.input, group, Field::Line(line)) };
+        let sum = &mut self.open[slot][2 * line / LINES];
+        *sum = self.d.dot(F::KIND.bits, *sum, codes, input);
+    }
+
+    #[inline(always)]
+    fn end(&mut self, l: D::Lanes, slot: usize, group: usize, scales: Scales<D::Lanes>) {
+        let input = self.input;
+        let [first, last] = self.open[slot].map(|sum| self.d.total(F::KIND.bits, sum));
+        // SAFETY: see `line`.
+        let word = |field| unsafe { word(input, group, field) };
         let start = |sum: u32| match F::KIND.bits {
             8 if D::CENTRED => l.splat(0),
             _ => l.shl(l.splat(sum), F::KIND.zero_shift.cast_signed()),
         };
-        let (all, low) = (word(Field::NegatedSum), word(Field::NegatedSumLow));
-        // Two chains of additions.
-        let mut sums = [start(low), start(all.wrapping_sub(low))];
-        for i in 0..LINES {
-            let half = 2 * i / LINES;
-            sums[half] = self.d.dot(F::KIND.bits, sums[half], lines[i], word(Field::Line(i)));
-        }
+        let all = word(Field::NegatedSum);
         let power = l.splat_float(f32::from_bits(word(Field::Exponent).wrapping_add(1f32.to_bits())));
         if F::KIND.halves {
-            self.sum = l.fma(l.floats(sums[0]), l.mul(scales.low, power), self.sum);
-            self.sum = l.fma(l.floats(sums[1]), l.mul(scales.high, power), self.sum);
+            let low = word(Field::NegatedSumLow);
+            let (first, last) = (l.add(first, start(low)), l.add(last, start(all.wrapping_sub(low))));
+            self.sum = l.fma(l.floats(first), l.mul(scales.low, power), self.sum);
+            self.sum = l.fma(l.floats(last), l.mul(scales.high, power), self.sum);
         } else {
-            let sum = l.add(sums[0], sums[1]);
+            let sum = l.add(l.add(first, last), start(all));
             self.sum = l.fma(l.floats(sum), l.mul(scales.low, power), self.sum);
         }
         if F::KIND.mins {

@@ -47,10 +47,10 @@ unsafe fn groups<L: Lanes, S: Sink<L>, const FIFTHS: bool>(
     nibbles: usize,
     sink: &mut S,
 ) {
-    let (nibble, fifth, byte) = (l.splat(0x0f0f_0f0f), l.splat(0x1010_1010), l.splat(0xff));
     // SAFETY: the first 16 bytes.
-    let Pairs { d, dmin, scales, mins } = unsafe { pairs(l, block) };
-    let mut bits = [nibble; LINES];
+    let Pairs { d, dmin, scales: [first_scales, last_scales], mins: [first_mins, last_mins] } =
+        unsafe { pairs(l, block) };
+    let mut bits = [l.splat(0); LINES];
     if FIFTHS {
         // SAFETY: bytes 16 to 32.
         let first = unsafe { l.columns(at(block, 16)) };
@@ -60,26 +60,62 @@ unsafe fn groups<L: Lanes, S: Sink<L>, const FIFTHS: bool>(
             (bits[i], bits[i + 4]) = (first[i], last[i]);
         }
     }
-    for j in 0..BLOCK / 2 {
-        // SAFETY: of the 128 bytes of nibbles.
-        let first = unsafe { l.columns(at(block, nibbles + 32 * j)) };
-        // SAFETY: likewise.
-        let last = unsafe { l.columns(at(block, nibbles + 32 * j + 16)) };
-        for g in [2 * j, 2 * j + 1] {
-            let mut lines = [nibble; LINES];
-            for i in 0..LINES {
-                let found = if i < 4 { first[i % 4] } else { last[i % 4] };
-                lines[i] = l.and(l.shr(found, 4 * (g % 2) as i32), nibble);
+    let mut four = Four { d, dmin, scales: first_scales, mins: first_mins, bits };
+    // SAFETY: the first 64 of 128 bytes of nibbles.
+    unsafe { four_groups::<L, S, FIFTHS>(l, &at(block, nibbles), 0, &mut four, sink) };
+    (four.scales, four.mins) = (last_scales, last_mins);
+    // SAFETY: the last 64.
+    unsafe { four_groups::<L, S, FIFTHS>(l, &at(block, nibbles + 64), 4, &mut four, sink) };
+}
+
+/// What four groups have besides nibbles.
+struct Four<L: Lanes> {
+    d: L::Floats,
+    dmin: L::Floats,
+    /// Scales of the groups to come, a byte each, the next one first.
+    scales: L::Words,
+    mins: L::Words,
+    /// Fifth bits of each line, the next group's first.
+    bits: [L::Words; LINES],
+}
+
+/// Four groups from `first` on.
+///
+/// # Safety
+/// Their 64 bytes of nibbles can be read.
+#[inline(always)]
+unsafe fn four_groups<L: Lanes, S: Sink<L>, const FIFTHS: bool>(
+    l: L,
+    nibbles: &[*const u8; ROWS],
+    first: usize,
+    four: &mut Four<L>,
+    sink: &mut S,
+) {
+    let (nibble, fifth, byte) = (l.splat(0x0f0f_0f0f), l.splat(0x1010_1010), l.splat(0xff));
+    for g in (first..first + 4).step_by(2) {
+        sink.begin(l, 0, g);
+        sink.begin(l, 1, g + 1);
+        for half in 0..2 {
+            // SAFETY: 16 of the 64 bytes.
+            let found = unsafe { l.columns(at(nibbles, 16 * (g - first) + 16 * half)) };
+            for i in 0..4 {
+                let line = 4 * half + i;
+                let (mut even, mut odd) = (l.and(found[i], nibble), l.and(l.shr(found[i], 4), nibble));
                 if FIFTHS {
-                    let bit = g as i32;
-                    let bits = if bit < 4 { l.shl(bits[i], 4 - bit) } else { l.shr(bits[i], bit - 4) };
-                    lines[i] = l.or(lines[i], l.and(bits, fifth));
+                    let bits = &mut four.bits[line];
+                    even = l.or(even, l.and(l.shl(*bits, 4), fifth));
+                    odd = l.or(odd, l.and(l.shl(*bits, 3), fifth));
+                    *bits = l.shr(*bits, 2);
                 }
+                sink.line(l, 0, g, line, even);
+                sink.line(l, 1, g + 1, line, odd);
             }
-            let shift = 8 * (g % 4) as i32;
-            let scale = l.mul(d, l.floats(l.and(l.shr(scales[g / 4], shift), byte)));
-            let min = l.mul(dmin, l.floats(l.and(l.shr(mins[g / 4], shift), byte)));
-            sink.group(l, g, lines, Scales { low: scale, high: scale, min });
+        }
+        for slot in 0..2 {
+            let scale = l.mul(four.d, l.floats(l.and(four.scales, byte)));
+            let min = l.mul(four.dmin, l.floats(l.and(four.mins, byte)));
+            sink.end(l, slot, g + slot, Scales { low: scale, high: scale, min });
+            (four.scales, four.mins) = (l.shr(four.scales, 8), l.shr(four.mins, 8));
         }
     }
 }

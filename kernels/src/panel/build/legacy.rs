@@ -19,12 +19,12 @@ impl Source for RowMajor<Q4_0> {
         // SAFETY: the last 16.
         let found = unsafe { l.columns(at(&block, 2)) };
         let nibble = l.splat(0x0f0f_0f0f);
-        let mut lines = [nibble; LINES];
+        sink.begin(l, 0, 0);
         for i in 0..4 {
-            lines[i] = l.and(found[i], nibble);
-            lines[i + 4] = l.and(l.shr(found[i], 4), nibble);
+            sink.line(l, 0, 0, i, l.and(found[i], nibble));
+            sink.line(l, 0, 0, i + 4, l.and(l.shr(found[i], 4), nibble));
         }
-        sink.group(l, 0, lines, Scales::one(l.halves(d)));
+        sink.end(l, 0, 0, Scales::one(l.halves(d)));
     }
 }
 
@@ -45,14 +45,14 @@ impl Source for RowMajor<Q5_0> {
         let (nibble, fifth) = (l.splat(0x0f0f_0f0f), l.splat(0x1010_1010));
         // Bits 0 to 3 of a word, times this, are bits 4, 12, 20 and 28.
         let (four, spread) = (l.splat(15), l.splat(0x0204_0810));
-        let mut lines = [nibble; LINES];
+        sink.begin(l, 0, 0);
         for i in 0..LINES {
             let shift = i as i32;
             let codes = l.and(l.shr(found[i % 4], shift / 4 * 4), nibble);
             let bits = l.mul_words(l.and(l.shr(fifths, 4 * shift), four), spread);
-            lines[i] = l.or(codes, l.and(bits, fifth));
+            sink.line(l, 0, 0, i, l.or(codes, l.and(bits, fifth)));
         }
-        sink.group(l, 0, lines, Scales::one(l.halves(d)));
+        sink.end(l, 0, 0, Scales::one(l.halves(d)));
     }
 }
 
@@ -66,16 +66,15 @@ impl Source for RowMajor<Q8_0> {
         let block = at(rows, Q8_0::BYTES * index);
         // SAFETY: the first 16 of the 34 bytes of block `index`.
         let [d, ..] = unsafe { l.columns(block) };
-        // SAFETY: bytes 2 to 18.
-        let first = unsafe { l.columns(at(&block, 2)) };
-        // SAFETY: the last 16.
-        let last = unsafe { l.columns(at(&block, 18)) };
         let sign = l.splat(0x8080_8080);
-        let mut lines = [sign; LINES];
-        for i in 0..4 {
-            lines[i] = l.xor(first[i], sign);
-            lines[i + 4] = l.xor(last[i], sign);
+        sink.begin(l, 0, 0);
+        for half in 0..2 {
+            // SAFETY: bytes 2 to 18, and the last 16.
+            let found = unsafe { l.columns(at(&block, 2 + 16 * half)) };
+            for i in 0..4 {
+                sink.line(l, 0, 0, 4 * half + i, l.xor(found[i], sign));
+            }
         }
-        sink.group(l, 0, lines, Scales::one(l.halves(d)));
+        sink.end(l, 0, 0, Scales::one(l.halves(d)));
     }
 }

@@ -100,10 +100,20 @@ impl<L: Lanes> Scales<L> {
     }
 }
 
+/// Groups of a unit that are taken apart at the same time, at most.
+pub(crate) const SLOTS: usize = 4;
+
 /// What becomes of the groups of a unit.
+///
+/// Slots and lines are to be constants where these functions are called, if need be after loops are unrolled: sums of a
+/// slot are then registers.
 pub(crate) trait Sink<L: Lanes> {
-    /// Takes group `index` of the unit; groups come in ascending order.
-    fn group(&mut self, l: L, index: usize, lines: [L::Words; LINES], scales: Scales<L>);
+    /// Begins a group. Up to [`SLOTS`] of them may have begun and not ended, each in a slot of its own.
+    fn begin(&mut self, l: L, slot: usize, group: usize);
+    /// Takes a line of a group.
+    fn line(&mut self, l: L, slot: usize, group: usize, line: usize, codes: L::Words);
+    /// Ends a group, all lines of which were given; groups end in ascending order.
+    fn end(&mut self, l: L, slot: usize, group: usize, scales: Scales<L>);
 }
 
 /// A format of weights, in units of some groups of 16 rows.
@@ -162,16 +172,21 @@ struct ToPanel<'a> {
 
 impl<L: Lanes> Sink<L> for ToPanel<'_> {
     #[inline(always)]
-    fn group(&mut self, l: L, index: usize, lines: [L::Words; LINES], scales: Scales<L>) {
-        for i in 0..LINES {
-            l.store(lines[i], &mut self.codes[index][i]);
-        }
-        l.store_floats(scales.low, &mut self.low[index]);
+    fn begin(&mut self, _l: L, _slot: usize, _group: usize) {}
+
+    #[inline(always)]
+    fn line(&mut self, l: L, _slot: usize, group: usize, line: usize, codes: L::Words) {
+        l.store(codes, &mut self.codes[group][line]);
+    }
+
+    #[inline(always)]
+    fn end(&mut self, l: L, _slot: usize, group: usize, scales: Scales<L>) {
+        l.store_floats(scales.low, &mut self.low[group]);
         if self.kind.halves {
-            l.store_floats(scales.high, &mut self.high[index]);
+            l.store_floats(scales.high, &mut self.high[group]);
         }
         if self.kind.mins {
-            l.store_floats(scales.min, &mut self.mins[index]);
+            l.store_floats(scales.min, &mut self.mins[group]);
         }
     }
 }

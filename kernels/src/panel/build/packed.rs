@@ -69,19 +69,19 @@ impl<P: PanelFormat> Source for Stored<P> {
     }
 }
 
-/// The lines of a group whose codes have `BITS` bits, 4 to 6.
+/// The lines of group `g`, whose codes have `BITS` bits, 4 to 6.
 ///
 /// # Safety
 /// `group_bytes(BITS)` bytes can be read at `from`.
 #[inline(always)]
-unsafe fn lines<L: StoredLanes, const BITS: u32>(l: L, from: *const u8) -> [L::Words; LINES] {
+unsafe fn lines<L: StoredLanes, S: Sink<L>, const BITS: u32>(l: L, g: usize, from: *const u8, sink: &mut S) {
     let (nibble, eight) = (l.splat(0x0f0f_0f0f), l.splat(0x0808_0808));
     let mut planes = [l.splat(0); 2];
     for (p, plane) in planes.iter_mut().enumerate().take(BITS as usize - 4) {
         // SAFETY: planes follow the four lines.
         *plane = unsafe { l.line(from.wrapping_add((4 + p) * LINE)) };
     }
-    let mut lines = [nibble; LINES];
+    sink.begin(l, 0, g);
     for i in 0..4 {
         // SAFETY: one of the four lines.
         let both = unsafe { l.line(from.wrapping_add(i * LINE)) };
@@ -98,9 +98,9 @@ unsafe fn lines<L: StoredLanes, const BITS: u32>(l: L, from: *const u8) -> [L::W
             low = l.or(low, upper(planes[0]));
             high = l.or(high, upper(planes[1]));
         }
-        (lines[i], lines[i + 4]) = (low, high);
+        sink.line(l, 0, g, i, low);
+        sink.line(l, 0, g, i + 4, high);
     }
-    lines
 }
 
 /// A unit of two groups, then their scales: Q4_0 and Q5_0.
@@ -111,10 +111,10 @@ unsafe fn lines<L: StoredLanes, const BITS: u32>(l: L, from: *const u8) -> [L::W
 unsafe fn pair<L: StoredLanes, S: Sink<L>, const BITS: u32>(l: L, from: *const u8, sink: &mut S) {
     for g in 0..2 {
         // SAFETY: one of two groups.
-        let lines = unsafe { lines::<L, BITS>(l, from.wrapping_add(g * group_bytes(BITS))) };
+        unsafe { lines::<L, S, BITS>(l, g, from.wrapping_add(g * group_bytes(BITS)), sink) };
         // SAFETY: its scales are behind both groups.
         let d = unsafe { l.half_row(from.wrapping_add(2 * group_bytes(BITS) + g * HALVES)) };
-        sink.group(l, g, lines, Scales::one(d));
+        sink.end(l, 0, g, Scales::one(d));
     }
 }
 
@@ -140,15 +140,15 @@ impl StoredUnit for Q8_0 {
         const CODES: usize = GROUP * ROWS;
         let sign = l.splat(0x8080_8080);
         for g in 0..2 {
-            let mut lines = [sign; LINES];
+            sink.begin(l, 0, g);
             for i in 0..LINES {
                 // SAFETY: a line of one of two groups.
                 let found = unsafe { l.line(from.wrapping_add(g * CODES + i * LINE)) };
-                lines[i] = l.xor(found, sign);
+                sink.line(l, 0, g, i, l.xor(found, sign));
             }
             // SAFETY: its scales are behind both groups.
             let d = unsafe { l.half_row(from.wrapping_add(2 * CODES + g * HALVES)) };
-            sink.group(l, g, lines, Scales::one(d));
+            sink.end(l, 0, g, Scales::one(d));
         }
     }
 }
@@ -177,9 +177,9 @@ unsafe fn k<L: StoredLanes, S: Sink<L>, const BITS: u32>(l: L, from: *const u8, 
         let scale = l.or(l.and(lower, four), l.and(l.shl(upper, 4), two));
         let min = l.or(l.shr(lower, 4), l.and(l.shl(upper, 2), two));
         // SAFETY: one of the eight groups behind the head.
-        let lines = unsafe { lines::<L, BITS>(l, from.wrapping_add(CODES + g * group_bytes(BITS))) };
+        unsafe { lines::<L, S, BITS>(l, g, from.wrapping_add(CODES + g * group_bytes(BITS)), sink) };
         let low = l.mul(d, l.floats(scale));
-        sink.group(l, g, lines, Scales { low, high: low, min: l.mul(dmin, l.floats(min)) });
+        sink.end(l, 0, g, Scales { low, high: low, min: l.mul(dmin, l.floats(min)) });
     }
 }
 
@@ -212,9 +212,9 @@ impl StoredUnit for Q6_K {
             // SAFETY: another.
             let second = unsafe { l.signed_bytes(from.wrapping_add(SCALES + (2 * g + 1) * ROWS)) };
             // SAFETY: one of the eight groups at the start.
-            let lines = unsafe { lines::<L, 6>(l, from.wrapping_add(g * group_bytes(6))) };
+            unsafe { lines::<L, S, 6>(l, g, from.wrapping_add(g * group_bytes(6)), sink) };
             let (low, high) = (l.mul(d, l.floats(first)), l.mul(d, l.floats(second)));
-            sink.group(l, g, lines, Scales { low, high, min: low });
+            sink.end(l, 0, g, Scales { low, high, min: low });
         }
     }
 }
@@ -226,7 +226,7 @@ impl<const G: usize, const ZEROS: bool> StoredUnit for U4<G, ZEROS> {
         const SCALES: usize = UNIT * group_bytes(4);
         for g in 0..UNIT {
             // SAFETY: one of four groups.
-            let lines = unsafe { lines::<L, 4>(l, from.wrapping_add(g * group_bytes(4))) };
+            unsafe { lines::<L, S, 4>(l, g, from.wrapping_add(g * group_bytes(4)), sink) };
             let shared = g * GROUP / G;
             // SAFETY: the scales of this group, behind all groups.
             let d = unsafe { l.half_row(from.wrapping_add(SCALES + shared * HALVES)) };
@@ -237,7 +237,7 @@ impl<const G: usize, const ZEROS: bool> StoredUnit for U4<G, ZEROS> {
                 let zero = unsafe { l.bytes(from.wrapping_add(zeros + shared * ROWS)) };
                 min = l.mul(d, l.floats(zero));
             }
-            sink.group(l, g, lines, Scales { low: d, high: d, min });
+            sink.end(l, 0, g, Scales { low: d, high: d, min });
         }
     }
 }

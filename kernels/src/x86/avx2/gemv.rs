@@ -27,11 +27,20 @@ impl Dot for Maddubs {
     }
 
     #[inline(always)]
+    fn total(self, bits: u32, sum: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: `self` is the proof.
+        if bits <= SHORT { unsafe { widened(sum) } } else { sum }
+    }
+
+    #[inline(always)]
     fn prefetch(self, at: *const u8) {
         // SAFETY: a hint; it does not fault, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
     }
 }
+
+/// Sums of four lines of such codes stay 16 bits wide: 4 · 2 · 31 · 127 = 31496.
+const SHORT: u32 = 5;
 
 /// See [`Dot::dot`]. Two products fit 16 bits: 2 · 63 · 127 = 16002, and 2 · 128 · 127 = 32512 of the magnitudes of codes of 8
 /// bits around 128.
@@ -46,9 +55,21 @@ fn dot(bits: u32, mut sum: [__m256i; 2], codes: [__m256i; 2], input: u32) -> [__
         } else {
             _mm256_maddubs_epi16(codes[r], input)
         };
-        sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        sum[r] = if bits <= SHORT {
+            _mm256_add_epi16(sum[r], pairs)
+        } else {
+            _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        };
     }
     sum
+}
+
+/// Sums of 16 bits, two by two.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widened([first, last]: [__m256i; 2]) -> [__m256i; 2] {
+    let ones = _mm256_set1_epi16(1);
+    [_mm256_madd_epi16(first, ones), _mm256_madd_epi16(last, ones)]
 }
 
 /// A [`GemvFn`](gemv::GemvFn).

@@ -27,6 +27,11 @@ impl Dot for Vnni {
     }
 
     #[inline(always)]
+    fn total(self, _bits: u32, sum: [__m256i; 2]) -> [__m256i; 2] {
+        sum
+    }
+
+    #[inline(always)]
     fn prefetch(self, at: *const u8) {
         // SAFETY: a hint; it does not fault, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
