@@ -92,32 +92,39 @@ unsafe fn product<const P: usize, const T: usize, const HALVES: bool, const MINS
         for (t, sums) in sums.iter_mut().enumerate() {
             *sums = start(word(if HALVES { Field::NegatedSumLow } else { Field::NegatedSum }, t));
         }
-        for pair in 0..LINES / 2 {
-            if HALVES && pair == LINES / 4 {
-                // SAFETY: initialised for this group, as every kind has these; the group's words are at `input`.
-                unsafe { add_scaled::<P, T, false>(&sums, m, input, offset_of!(Panel, scales), group) };
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    *sums = start(word(Field::NegatedSum, t).wrapping_sub(word(Field::NegatedSumLow, t)));
-                }
-            }
-            let mut lines = [[_mm512_setzero_si512(); P]; 2];
-            for (l, lines) in lines.iter_mut().enumerate() {
-                for (p, line) in lines.iter_mut().enumerate() {
-                    let codes: *const Line = rows(m, p, offset_of!(Panel, codes));
-                    *line = line!(codes.wrapping_add(group * LINES + 2 * pair + l));
-                }
-            }
-            for (two, sums) in sums.chunks_mut(2).enumerate() {
-                for (l, lines) in lines.iter().enumerate() {
+        // Written out: as a loop, every round moves registers.
+        macro_rules! pair {
+            ($pair:literal) => {
+                if HALVES && $pair == LINES / 4 {
+                    // SAFETY: initialised for this group, as every kind has these; the group's words are at `input`.
+                    unsafe { add_scaled::<P, T, false>(&sums, m, input, offset_of!(Panel, scales), group) };
                     for (t, sums) in sums.iter_mut().enumerate() {
-                        let input = input!(input.wrapping_add(Field::Line(2 * pair + l).word(T, 2 * two + t)));
-                        for (sum, line) in sums.iter_mut().zip(lines) {
-                            dot!(*sum, *line, input);
+                        *sums = start(word(Field::NegatedSum, t).wrapping_sub(word(Field::NegatedSumLow, t)));
+                    }
+                }
+                let mut lines = [[_mm512_setzero_si512(); P]; 2];
+                for (l, lines) in lines.iter_mut().enumerate() {
+                    for (p, line) in lines.iter_mut().enumerate() {
+                        let codes: *const Line = rows(m, p, offset_of!(Panel, codes));
+                        *line = line!(codes.wrapping_add(group * LINES + 2 * $pair + l));
+                    }
+                }
+                for (two, sums) in sums.chunks_mut(2).enumerate() {
+                    for (l, lines) in lines.iter().enumerate() {
+                        for (t, sums) in sums.iter_mut().enumerate() {
+                            let input = input!(input.wrapping_add(Field::Line(2 * $pair + l).word(T, 2 * two + t)));
+                            for (sum, line) in sums.iter_mut().zip(lines) {
+                                dot!(*sum, *line, input);
+                            }
                         }
                     }
                 }
-            }
+            };
         }
+        pair!(0);
+        pair!(1);
+        pair!(2);
+        pair!(3);
         let scales = if HALVES { offset_of!(Panel, scales_high) } else { offset_of!(Panel, scales) };
         // SAFETY: initialised for this group, `scales_high` as the kind has two scales; the group's words are at `input`.
         unsafe { add_scaled::<P, T, MINS>(&sums, m, input, scales, group) };
