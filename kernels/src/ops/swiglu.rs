@@ -11,7 +11,7 @@ use crate::{Kernels, PackedMatrix, QuantTile};
 /// Rows that [`swiglu`] computes at a time: whole groups, and whole triples of panels. Its rows are best cut there.
 pub const SWIGLU_ROWS: usize = 96;
 /// Tokens computed at a time.
-const TOKENS: usize = 256;
+const TOKENS: usize = 512;
 
 /// `out[t][r] = round(silu(Σ_k gate[r][k] · x[t][k]) · Σ_k up[r][k] · x[t][k])`, `silu(g) = g / (1 + exp(-g))` (Shazeer
 /// 2020, eq. 5), rounded to 8 bits as [`quantize`](super::quantize) does: the intermediate never reaches memory.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for 48 rows:                  three panels
-//!   for 256 tokens:             whose sums, 48 KiB, stay in the second cache
+//!   for 512 tokens:             whose sums, 96 KiB, stay in the second cache
 //!     for 512 inputs:           build the panels, once for all these tokens
 //!       for 4 tokens:           micro-kernel
 //!     hand the sums over
@@ -17,7 +17,7 @@ use crate::pack::WeightRows;
 use crate::quantized::{GROUP, TILE, WORDS, token_words};
 
 /// Tiles of tokens that share a built panel.
-const TILES: usize = 64;
+const TILES: usize = 128;
 
 /// The functions that multiply one format in one layout.
 #[derive(Clone, Copy, Debug)]
