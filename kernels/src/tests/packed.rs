@@ -5,7 +5,7 @@ use std::ops::Range;
 use halfbyte_formats::quant::PanelType;
 use proptest::prelude::*;
 
-use super::panel::{assert_same, built};
+use super::panel::{assert_same, built, check_gemv};
 use super::{Rng, cases, tables};
 use crate::panel::{GROUPS, ROWS};
 use crate::quantized::GROUP;
@@ -61,7 +61,9 @@ fn check(ty: PanelType, groups: usize, data: &[u8]) {
         let kernel = (table.panels)(ty);
         assert_eq!(kernel.kind, scalar.kind);
         let found = built(kernel.build, &[data.as_ptr(); ROWS], groups);
-        assert_same(&format!("{ty:?} {isa:?} {groups} groups"), kernel.kind, groups, &found, &expected);
+        let what = format!("{ty:?} {isa:?} {groups} groups");
+        assert_same(&what, kernel.kind, groups, &found, &expected);
+        check_gemv(&what, kernel, &[data.as_ptr(); ROWS], groups, &expected);
     }
 }
 

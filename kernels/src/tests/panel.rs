@@ -123,7 +123,30 @@ fn check_build(ty: QuantType, scalar: PanelKernel, rows: usize, groups: usize, d
         assert_eq!(kernel.kind, scalar.kind);
         let what = format!("{ty:?} {isa:?} {groups} groups");
         assert_same(&what, kernel.kind, groups, &built(kernel.build, &pointers, groups), &expected);
+        if (groups * GROUP).is_multiple_of(ty.block_len()) {
+            check_gemv(&what, kernel, &pointers, groups, &expected);
+        }
     }
+}
+
+/// Multiplies rows of whole units, which scalar makes `panel` of, with one token at once.
+#[track_caller]
+pub(super) fn check_gemv(what: &str, kernel: PanelKernel, rows: &[*const u8; ROWS], groups: usize, panel: &Panel) {
+    let Some(gemv) = kernel.gemv else { return };
+    for choice in [Inputs::Any, Inputs::Largest(0), Inputs::Largest(u32::MAX), Inputs::Largest(0x5555_5555)] {
+        let input = inputs(1, groups, choice, &mut Rng(groups as u64));
+        let panels = std::slice::from_ref(panel);
+        let expected = multiplied(scalar::panel::micro, kernel.kind, panels, &input, (groups, 1), &[[0.0; ROWS]]);
+        let mut out = [f32::NAN; ROWS];
+        // SAFETY: the callers give whole units of so many groups; there are as many words; any address may be asked for.
+        unsafe { gemv(rows, groups, input.as_ptr(), rows[0], &mut out) };
+        assert_eq!(bits(&out), expected, "{what}, one token, {choice:?}");
+    }
+}
+
+/// The bits of each sum; a NaN is any NaN.
+fn bits(sums: &[f32]) -> Vec<u32> {
+    sums.iter().map(|sum| if sum.is_nan() { f32::NAN } else { *sum }.to_bits()).collect()
 }
 
 #[test]
@@ -196,8 +219,7 @@ fn multiplied(
     let m = Micro { kind, panels, count, normal, groups, input, tokens, out: out.as_mut_ptr() };
     // SAFETY: `count` whole panels, the words of `tokens` tokens of `groups` groups, `tokens * count` sums.
     unsafe { micro(&m) };
-    // A NaN is any NaN.
-    out.as_flattened().iter().map(|sum| if sum.is_nan() { f32::NAN } else { *sum }.to_bits()).collect()
+    bits(out.as_flattened())
 }
 
 fn check_micro(
