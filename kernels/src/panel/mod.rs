@@ -19,14 +19,10 @@ pub(crate) mod gemv;
 
 pub(crate) use driver::{PanelKernel, matmul};
 
-use crate::quantized::GROUP;
-
 /// Rows of a panel.
 pub(crate) const ROWS: usize = 16;
 /// Groups a [`Panel`] has room for: three of them, and the activations of a tile, fit a first cache of 48 KiB.
 pub(crate) const GROUPS: usize = 16;
-/// Inputs of a full panel.
-pub(crate) const DEPTH: usize = GROUPS * GROUP;
 /// Most panels multiplied at a time.
 pub(crate) const PANELS: usize = 3;
 

@@ -206,14 +206,14 @@ unsafe fn add_scaled<const R: usize, const T: usize>(
     scales: *const __m256,
     exponent: *const u32,
 ) {
-    for t in 0..T {
+    for (t, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
         // SAFETY: a word a token.
         let power = _mm256_set1_epi32(unsafe { *exponent.wrapping_add(t) }.cast_signed());
-        for r in 0..R {
+        for (r, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
             // SAFETY: `R` times eight scales.
             let scale = unsafe { _mm256_loadu_si256(scales.wrapping_add(r).cast()) };
             let scale = _mm256_castsi256_ps(_mm256_add_epi32(scale, power));
-            out[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][r]), scale, out[t][r]);
+            *out = _mm256_fmadd_ps(_mm256_cvtepi32_ps(*sum), scale, *out);
         }
     }
 }
@@ -229,13 +229,13 @@ unsafe fn subtract_minima<const R: usize, const T: usize>(
     mins: *const __m256,
     sums: *const u32,
 ) {
-    for t in 0..T {
+    for (t, out) in out.iter_mut().enumerate() {
         // SAFETY: a word a token.
         let sum = _mm256_set1_ps(f32::from_bits(unsafe { *sums.wrapping_add(t) }));
-        for r in 0..R {
+        for (r, out) in out.iter_mut().enumerate() {
             // SAFETY: `R` times eight minima.
             let min = unsafe { _mm256_loadu_ps(mins.wrapping_add(r).cast()) };
-            out[t][r] = _mm256_fnmadd_ps(min, sum, out[t][r]);
+            *out = _mm256_fnmadd_ps(min, sum, *out);
         }
     }
 }

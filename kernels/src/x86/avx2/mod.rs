@@ -20,7 +20,6 @@ use crate::dispatch::table::{Kernel, KernelTable};
 use crate::pack::{OfFormat, PanelFormat, of_format};
 use crate::panel::PanelKernel;
 use crate::panel::build::{RowMajor, Source, Stored};
-use crate::scalar as below;
 use crate::simd::{Brain, Half, Single};
 
 /// What every function of this folder may use.
@@ -54,7 +53,6 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     softmax: float::softmax,
     kv_append: float::kv_append,
     attention_gqa: float::attention_gqa,
-    ..below::TABLE
 };
 
 /// The kernel of row-major blocks of `F`.

@@ -125,20 +125,14 @@ fn round(groups: [&Inputs; TILE]) -> Rounded {
     let exponent = _mm_blendv_epi8(exponent, _mm_set1_epi32(MIN_EXPONENT), bad);
     let bias = _mm_set1_epi32(127);
     let power = |exponent: __m128i| _mm_slli_epi32::<23>(_mm_add_epi32(exponent, bias));
-    let mut inverse = [0.0; TILE];
-    // SAFETY: four numbers.
-    unsafe {
-        _mm_storeu_ps(inverse.as_mut_ptr(), _mm_castsi128_ps(power(_mm_sub_epi32(_mm_setzero_si128(), exponent))))
-    };
-    let mut good = [0; TILE];
-    // SAFETY: four numbers.
-    unsafe { _mm_storeu_si128(good.as_mut_ptr().cast(), _mm_xor_si128(bad, _mm_set1_epi32(-1))) };
+    let inverse = numbers(power(_mm_sub_epi32(_mm_setzero_si128(), exponent))).map(f32::from_bits);
+    let good = numbers(_mm_xor_si128(bad, _mm_set1_epi32(-1)));
 
     let mut lines = [_mm256_setzero_si256(); TILE];
     let mut sums = [_mm256_setzero_si256(); TILE];
     for i in 0..TILE {
         let codes = codes(groups[i], inverse[i]);
-        lines[i] = _mm256_and_si256(codes, _mm256_set1_epi32(good[i]));
+        lines[i] = _mm256_and_si256(codes, _mm256_set1_epi32(good[i].cast_signed()));
         // Of the four inputs of each line.
         let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), lines[i]);
         sums[i] = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
@@ -151,6 +145,16 @@ fn round(groups: [&Inputs; TILE]) -> Rounded {
     let fields =
         [_mm_sub_epi32(zero, all), _mm_sub_epi32(zero, low), _mm_slli_epi32::<23>(exponent), _mm_castps_si128(scaled)];
     Rounded { lines, fields, bad: _mm_movemask_ps(_mm_castsi128_ps(bad)).cast_unsigned() }
+}
+
+/// The four words of a register.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn numbers(words: __m128i) -> [u32; 4] {
+    let mut numbers = [0; 4];
+    // SAFETY: four words.
+    unsafe { _mm_storeu_si128(numbers.as_mut_ptr().cast(), words) };
+    numbers
 }
 
 /// Eight inputs.
