@@ -22,6 +22,8 @@ pub(crate) type GemvFn =
 pub(crate) trait Dot: Copy {
     /// The vectors of its instruction set.
     type Lanes: StoredLanes;
+    /// Most bits of codes of which a sum of eight lines has room.
+    const EIGHT: u32;
     /// Whether [`dot`](Self::dot) takes 128 off codes of 8 bits.
     const CENTRED: bool;
 
@@ -29,7 +31,7 @@ pub(crate) trait Dot: Copy {
     fn lanes(self) -> Self::Lanes;
 
     /// Adds the products of four inputs within ±127 and codes below `2^bits` to sums, of which [`total`](Self::total) knows
-    /// the meaning. Four lines may be added; zeros stand for none.
+    /// the meaning. Four lines may be added, eight of at most [`EIGHT`](Self::EIGHT) bits; zeros stand for none.
     fn dot(
         self,
         bits: u32,
@@ -81,7 +83,7 @@ struct Products<F: Source, D: Dot> {
     input: *const u32,
     /// What is asked for, of all groups.
     ahead: *const u8,
-    /// Sums of the first and the second lines of the groups that have begun: two chains of additions.
+    /// Sums of the groups that have begun; of the last four lines apart, if they have a scale of their own or there is no room.
     open: [[<D::Lanes as Lanes>::Words; 2]; SLOTS],
     /// Of this unit and all before.
     sum: <D::Lanes as Lanes>::Floats,
@@ -94,6 +96,10 @@ struct Products<F: Source, D: Dot> {
 unsafe fn word(input: *const u32, group: usize, field: Field) -> u32 {
     // SAFETY: by the contract of this function.
     unsafe { *input.wrapping_add(group * WORDS + field.word(1, 0)) }
+}
+
+impl<F: Source, D: Dot> Products<F, D> {
+    const APART: bool = F::KIND.halves || F::KIND.bits > D::EIGHT;
 }
 
 impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
@@ -110,14 +116,15 @@ impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
     fn line(&mut self, _l: D::Lanes, slot: usize, group: usize, line: usize, codes: <D::Lanes as Lanes>::Words) {
         // SAFETY: a source gives groups of the unit only, whose words `gemv` may read.
         let input = unsafe { word(self.input, group, Field::Line(line)) };
-        let sum = &mut self.open[slot][2 * line / LINES];
+        let sum = &mut self.open[slot][if Self::APART { 2 * line / LINES } else { 0 }];
         *sum = self.d.dot(F::KIND.bits, *sum, codes, input);
     }
 
     #[inline(always)]
     fn end(&mut self, l: D::Lanes, slot: usize, group: usize, scales: Scales<D::Lanes>) {
         let input = self.input;
-        let [first, last] = self.open[slot].map(|sum| self.d.total(F::KIND.bits, sum));
+        let [first, last] = self.open[slot];
+        let (first, last) = (self.d.total(F::KIND.bits, first), self.d.total(F::KIND.bits, last));
         // SAFETY: see `line`.
         let word = |field| unsafe { word(input, group, field) };
         let start = |sum: u32| match F::KIND.bits {
@@ -132,7 +139,8 @@ impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
             self.sum = l.fma(l.floats(first), l.mul(scales.low, power), self.sum);
             self.sum = l.fma(l.floats(last), l.mul(scales.high, power), self.sum);
         } else {
-            let sum = l.add(l.add(first, last), start(all));
+            let sum = if Self::APART { l.add(first, last) } else { first };
+            let sum = l.add(sum, start(all));
             self.sum = l.fma(l.floats(sum), l.mul(scales.low, power), self.sum);
         }
         if F::KIND.mins {

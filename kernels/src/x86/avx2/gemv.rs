@@ -13,6 +13,7 @@ struct Maddubs(Ymm);
 
 impl Dot for Maddubs {
     type Lanes = Ymm;
+    const EIGHT: u32 = 4;
     const CENTRED: bool = true;
 
     #[inline(always)]

@@ -13,6 +13,7 @@ struct Vnni(Zmm);
 
 impl Dot for Vnni {
     type Lanes = Zmm;
+    const EIGHT: u32 = 8;
     const CENTRED: bool = false;
 
     #[inline(always)]

@@ -13,6 +13,7 @@ struct Vnni(Ymm);
 
 impl Dot for Vnni {
     type Lanes = Ymm;
+    const EIGHT: u32 = 8;
     const CENTRED: bool = false;
 
     #[inline(always)]
