@@ -8,6 +8,7 @@
 //! With one or two tokens outputs stay in registers, as the way through memory would be the longest chain, 14 cycles a group;
 //! with more, sums need those registers.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::offset_of;
 
@@ -40,6 +41,17 @@ pub(in crate::x86) trait Dots: Copy {
         input: *const u32,
         start: [__m256i; T],
     ) -> Integers<R, T>;
+}
+
+/// `n`, of which the compiler does not know that: it leaves a loop that ends there a loop.
+#[inline(always)]
+pub(in crate::x86) fn rolled(mut n: usize) -> usize {
+    if n == 1 {
+        return n;
+    }
+    // SAFETY: nothing happens.
+    unsafe { asm!("/* {n} */", n = inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
+    n
 }
 
 /// The instance of a function `product::<.., T, HALVES, MINS>` for the tokens and the kind of a [`Micro`].

@@ -15,10 +15,9 @@
 //! ```
 //! Loops over lines stay loops: unrolled, the compiler moves loads up until it spills.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::micro::{self, Dots, Integers, Line};
+use super::micro::{self, Dots, Integers, Line, rolled};
 use crate::panel::{Kind, Micro, MicroFn};
 use crate::scalar;
 
@@ -43,17 +42,6 @@ impl<const BITS: u32> Dots for Maddubs<BITS> {
             unsafe { sums::<BITS, R, T>(lines, first, input, start) }
         }
     }
-}
-
-/// `n`, of which the compiler does not know that: it leaves a loop that ends there a loop.
-#[inline(always)]
-fn rolled(mut n: usize) -> usize {
-    if n == 1 {
-        return n;
-    }
-    // SAFETY: nothing happens.
-    unsafe { asm!("/* {n} */", n = inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
-    n
 }
 
 /// See [`Dots::sums`], for codes of up to 6 bits.
