@@ -291,8 +291,9 @@ fn columns_of_a_matrix() {
             scale: case.scale(),
         };
         let mut out = vec![0.5; tokens * stride];
+        let first = out[before..].as_mut_ptr();
         // SAFETY: `row` elements of `tokens` rows that lie `stride > row + before` apart in `out`, used only here.
-        let mut tile = unsafe { Tile::from_raw(out.as_mut_ptr().add(before), tokens, row, stride) };
+        let mut tile = unsafe { Tile::from_raw(first, tokens, row, stride) };
         ops::attention_gqa(k, &a, case.kv_head, Queries { data: &q[before..], stride }, &mut tile)
             .expect("right shapes");
         let expected = case.attend(k, &inputs, 0..tokens);

@@ -115,7 +115,7 @@ fn cache() {
 fn attention() {
     let k = Kernels::detect();
     let layout = KvLayout { ty: KvType::F16, kv_heads: 2, head_dim: 4, capacity: 8 };
-    let bytes = vec![0; 128];
+    let bytes = [0; 128];
     let (keys, values) = (&bytes[..], &bytes[..]);
     let a = ops::AttentionGqa { layout: &layout, keys, values, pos: 6, window: None, scale: 1.0 };
     // Two tokens of three heads, five elements apart from each other.
