@@ -100,20 +100,21 @@ unsafe fn word(input: *const u32, group: usize, field: Field) -> u32 {
 
 impl<F: Source, D: Dot> Products<F, D> {
     const APART: bool = F::KIND.halves || F::KIND.bits > D::EIGHT;
+
+    /// Bytes asked for with each line that is multiplied.
+    const STEP: usize = F::BYTES / F::GROUPS / LINES;
 }
 
 impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
     #[inline(always)]
-    fn begin(&mut self, l: D::Lanes, slot: usize, group: usize) {
-        let piece = F::BYTES / F::GROUPS;
-        for offset in (0..piece).step_by(64) {
-            self.d.prefetch(self.ahead.wrapping_add(group * piece + offset));
-        }
+    fn begin(&mut self, l: D::Lanes, slot: usize, _group: usize) {
         self.open[slot] = [l.splat(0); 2];
     }
 
     #[inline(always)]
     fn line(&mut self, _l: D::Lanes, slot: usize, group: usize, line: usize, codes: <D::Lanes as Lanes>::Words) {
+        self.d.prefetch(self.ahead);
+        self.ahead = self.ahead.wrapping_add(Self::STEP);
         // SAFETY: a source gives groups of the unit only, whose words `gemv` may read.
         let input = unsafe { word(self.input, group, Field::Line(line)) };
         let sum = &mut self.open[slot][if Self::APART { 2 * line / LINES } else { 0 }];
@@ -122,6 +123,9 @@ impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
 
     #[inline(always)]
     fn end(&mut self, l: D::Lanes, slot: usize, group: usize, scales: Scales<D::Lanes>) {
+        if Self::STEP > 64 {
+            self.d.prefetch(self.ahead.wrapping_sub(1));
+        }
         let input = self.input;
         let [first, last] = self.open[slot];
         let (first, last) = (self.d.total(F::KIND.bits, first), self.d.total(F::KIND.bits, last));
