@@ -15,14 +15,18 @@ import subprocess
 import sys
 from collections import namedtuple
 
-# Where, in the names of functions; the instruction; the registers; the least number of loops.
+# Where, in the names of functions; the instruction; the registers; the least number of loops; whether spills are allowed.
+# Sixteen registers of 256 bits do not hold sixteen rows that are taken apart and multiplied at the same time; yet that is
+# faster than memory, and than eight rows at a time.
 RULES = [
-    ("x86::avx512vnni::panel::", "vpdpbusd", "zmm", 12),
-    ("x86::avx512vnni::gemv::", "vpdpbusd", "zmm", 12),
-    ("x86::avxvnni::panel::", "vpdpbusd", "ymm", 12),
-    ("x86::avxvnni::gemv::", "vpdpbusd", "ymm", 12),
-    ("x86::avx2::panel::", "vpmaddubsw", "ymm", 12),
-    ("x86::avx2::gemv::", "vpmaddubsw", "ymm", 12),
+    ("x86::avx512vnni::panel::", "vpdpbusd", "zmm", 12, False),
+    ("x86::avx512vnni::gemv::", "vpdpbusd", "zmm", 12, False),
+    ("x86::avx512vnni::build::", "vpunpckldq", "zmm", 4, False),
+    ("x86::avxvnni::panel::", "vpdpbusd", "ymm", 12, False),
+    ("x86::avxvnni::gemv::", "vpdpbusd", "ymm", 12, True),
+    ("x86::avx2::panel::", "vpmaddubsw", "ymm", 12, False),
+    ("x86::avx2::gemv::", "vpmaddubsw", "ymm", 12, True),
+    ("x86::avx2::build::", "vpunpckldq", "ymm", 4, True),
 ]
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(?:\{[a-z]+\} )?(\S+)\s*(.*)$")
@@ -76,7 +80,7 @@ def main():
     counts, reads, broken = dict.fromkeys(RULES, 0), dict.fromkeys(RULES, 0), []
     for name, lines in functions(sys.argv[1]):
         for rule in RULES:
-            where, instruction, registers, _ = rule
+            where, instruction, registers, _, spills_allowed = rule
             if where not in name:
                 continue
             # Where no frame is made, `rbp` is a register like others.
@@ -91,12 +95,12 @@ def main():
                 # The operand written is the last one.
                 spills = [line for line in saved if line.operands.endswith(")")]
                 reads[rule] += len(saved) - len(spills)
-                for what, found in [("calls", calls), ("spills", spills)]:
+                for what, found in [("calls", calls), ("spills", [] if spills_allowed else spills)]:
                     if found:
                         first = f"{found[0].name} {found[0].operands}"
                         broken.append(f"{name}, loop at {lines[start].address:x}: {len(found)} {what}: {first} ...")
     for rule, count in counts.items():
-        where, instruction, registers, least = rule
+        where, instruction, registers, least, _ = rule
         print(f"{where:24} {count:4} loops over {instruction} {registers}, {reads[rule]} reads of saved registers")
         if count < least:
             broken.append(f"{where}: {count} loops over {instruction} {registers}, at least {least} expected")
