@@ -48,8 +48,8 @@ unsafe fn groups<L: Lanes, S: Sink<L>, const FIFTHS: bool>(
     sink: &mut S,
 ) {
     // SAFETY: the first 16 bytes.
-    let Pairs { d, dmin, scales: [first_scales, last_scales], mins: [first_mins, last_mins] } =
-        unsafe { pairs(l, block) };
+    let pairs = unsafe { pairs(l, block) };
+    let Pairs { d, dmin, scales: [first_scales, last_scales], mins: [first_mins, last_mins] } = pairs;
     let mut bits = [l.splat(0); LINES];
     if FIFTHS {
         // SAFETY: bytes 16 to 32.
