@@ -128,4 +128,22 @@ impl WeightRows<'_> {
             self.data.get(at..).unwrap_or_default().as_ptr()
         })
     }
+
+    /// Bytes from where [`pointers`](Self::pointers) lead for group 0 to group `start`, in a matrix of `groups` groups a row.
+    pub(crate) fn bytes(&self, start: usize, groups: usize) -> usize {
+        let row = start * self.row_bytes / groups.max(1);
+        match self.layout {
+            PackLayout::RowMajor(_) => row,
+            PackLayout::Panels(_) => ROWS * row,
+        }
+    }
+
+    /// Of `len` bytes at the pointer of row `row` of a panel, those to be asked for on behalf of that row: all of them, or a
+    /// sixteenth of those that all rows have in common.
+    pub(crate) fn share(&self, at: *const u8, row: usize, len: usize) -> (*const u8, usize) {
+        match self.layout {
+            PackLayout::RowMajor(_) => (at, len),
+            PackLayout::Panels(_) => (at.wrapping_add(row * len / ROWS), len / ROWS),
+        }
+    }
 }

@@ -11,7 +11,7 @@
 use std::mem::MaybeUninit;
 use std::slice;
 
-use super::gemv::GemvFn;
+use super::gemv::{Gemv, GemvFn};
 use super::{BuildFn, GROUPS, Kind, Micro, MicroFn, PANELS, Panel, ROWS, Sums};
 use crate::pack::WeightRows;
 use crate::quantized::{GROUP, TILE, WORDS, token_words};
@@ -19,13 +19,16 @@ use crate::quantized::{GROUP, TILE, WORDS, token_words};
 /// Tiles of tokens that share a built panel.
 const TILES: usize = 128;
 
+/// Tokens up to which weights are multiplied as they are taken apart; with two scales a group, one tile.
+const FEW: usize = 8;
+
 /// The functions that multiply one format in one layout.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PanelKernel {
     pub(crate) kind: Kind,
     pub(crate) build: BuildFn,
     pub(crate) micro: MicroFn,
-    /// For one token, where that is faster.
+    /// For one tile, where that is faster.
     pub(crate) gemv: Option<GemvFn>,
     /// Brings the bytes at an address into the cache; any address is allowed.
     pub(crate) prefetch: fn(at: *const u8, len: usize),
@@ -48,15 +51,25 @@ pub(crate) unsafe fn matmul(
     mut put: impl FnMut(usize, usize, &[Sums]),
 ) {
     let groups = depth / GROUP;
-    if let (1, Some(gemv)) = (tokens, kernel.gemv) {
+    let few = if kernel.kind.halves { TILE } else { FEW };
+    if let Some(gemv) = kernel.gemv.filter(|_| tokens <= few) {
         for panel in 0..w.panels() {
             let rows = w.pointers(panel, 0, groups);
-            let ahead = w.data.as_ptr().wrapping_add((panel + 1) * ROWS * w.row_bytes);
-            let mut sums = [0.0; ROWS];
-            // SAFETY: `pointers` gives rows, or a panel, of which all groups exist, whole units of them; the rest is as for the
-            // other functions of the kernel.
-            unsafe { gemv(&rows, groups, input.as_ptr(), ahead, &mut sums) };
-            put(ROWS * panel, 0, &[sums]);
+            let mut ahead = w.data.as_ptr().wrapping_add((panel + 1) * ROWS * w.row_bytes);
+            for token in (0..tokens).step_by(TILE) {
+                let mut sums = [[0.0; ROWS]; TILE];
+                let tokens = TILE.min(tokens - token);
+                let input = input.get(token * token_words(groups)..).unwrap_or_default().as_ptr();
+                let g = Gemv { rows: &rows, groups, input, tokens, ahead };
+                // SAFETY: `pointers` gives rows, or a panel, of which all groups exist, whole units of them; the rest is as for
+                // the other functions of the kernel.
+                unsafe { gemv(&g, sums.as_mut_ptr()) };
+                for (i, sums) in sums.chunks_exact(1).enumerate().take(tokens) {
+                    put(ROWS * panel, token + i, sums);
+                }
+                // The same rows for the next tile.
+                ahead = rows[0];
+            }
         }
         return;
     }
@@ -64,13 +77,14 @@ pub(crate) unsafe fn matmul(
     let panels = w.panels();
     for first in (0..panels).step_by(PANELS) {
         let count = PANELS.min(panels - first);
+        let rows = std::array::from_fn(|i| w.pointers(first + i.min(count - 1), 0, groups));
         for token in (0..tokens).step_by(TILES * TILE) {
             let tokens = (TILES * TILE).min(tokens - token);
             for sums in sums.iter_mut().take(tokens * count) {
                 sums.write([0.0; ROWS]);
             }
             let input = input.get(token * token_words(groups)..).unwrap_or_default();
-            let block = Block { kernel, w, groups, first, count, tokens };
+            let block = Block { kernel, w, groups, rows, count, tokens };
             // SAFETY: the kernel fits `w` and the CPU, and `input` begins with the words of `tokens` tokens (both by the
             // contract of this function, the second because `token` is a multiple of a tile); `tokens * count` sums were
             // just initialised.
@@ -90,8 +104,8 @@ struct Block<'a> {
     w: &'a WeightRows<'a>,
     /// Groups of a row.
     groups: usize,
-    /// The first panel.
-    first: usize,
+    /// The rows of `count` panels.
+    rows: [[*const u8; ROWS]; PANELS],
     count: usize,
     tokens: usize,
 }
@@ -107,16 +121,17 @@ impl Block<'_> {
         for start in (0..all).step_by(GROUPS) {
             let groups = GROUPS.min(all - start);
             let mut normal = true;
-            for (i, panel) in panels.iter_mut().enumerate().take(count) {
-                self.prefetch(start, groups, i);
-                let rows = w.pointers(self.first + i, start, all);
+            let mut ahead = self.ahead(start);
+            for (panel, rows) in panels.iter_mut().zip(&self.rows).take(count) {
+                ahead.ask();
+                let rows = rows.map(|row| row.wrapping_add(w.bytes(start, all)));
                 // SAFETY: `pointers` gives rows, or a panel, of which `groups` groups from `start` on exist.
                 unsafe { (kernel.build)(&rows, groups, panel.as_mut_ptr()) };
                 // SAFETY: `build` has written this field.
                 normal &= unsafe { (*panel.as_ptr()).normal };
             }
-            self.prefetch(start, groups, count);
             for token in (0..self.tokens).step_by(TILE) {
+                ahead.ask();
                 let tokens = TILE.min(self.tokens - token);
                 let tile = input.get(token * token_words(all)..).unwrap_or_default();
                 let tile = tile.get(start * tokens * WORDS..).unwrap_or_default();
@@ -139,16 +154,42 @@ impl Block<'_> {
         }
     }
 
-    /// With few tokens, memory is what takes time: asks for the piece of the next panels that corresponds to this one, in
-    /// `count + 1` parts, between which there is work: a CPU has but so many requests under way.
-    fn prefetch(&self, start: usize, groups: usize, part: usize) {
-        if self.tokens > TILE {
-            return;
+    /// What comes after the groups from `start` on: those that follow in the same rows or, at their end, the first ones of the
+    /// next rows.
+    fn ahead(&self, start: usize) -> Ahead<'_> {
+        let next = start + GROUPS;
+        let (offset, groups) = if next < self.groups {
+            (self.w.bytes(next, self.groups), GROUPS.min(self.groups - next))
+        } else {
+            (self.count * ROWS * self.w.row_bytes, GROUPS.min(self.groups))
+        };
+        let steps = self.count + self.tokens.div_ceil(TILE);
+        Ahead { block: self, offset, len: self.w.bytes(groups, self.groups), step: 0, steps }
+    }
+}
+
+/// Weights that are asked for before they are needed, in steps between which there is work: a CPU has but so many requests
+/// under way.
+struct Ahead<'a> {
+    block: &'a Block<'a>,
+    /// Where they are, from the start of each row.
+    offset: usize,
+    /// Bytes of each row.
+    len: usize,
+    step: usize,
+    steps: usize,
+}
+
+impl Ahead<'_> {
+    /// Asks for a share of them.
+    fn ask(&mut self) {
+        let rows = self.block.count * ROWS;
+        let share = rows * self.step / self.steps..rows * (self.step + 1) / self.steps;
+        self.step += 1;
+        for row in share {
+            let at = self.block.rows[row / ROWS][row % ROWS].wrapping_add(self.offset);
+            let (at, len) = self.block.w.share(at, row % ROWS, self.len);
+            (self.block.kernel.prefetch)(at, len);
         }
-        let bytes = |groups: usize| groups * self.w.row_bytes / self.groups;
-        let next = (self.first + self.count) * ROWS * self.w.row_bytes;
-        let piece = self.count * ROWS * bytes(groups) / (self.count + 1);
-        let at = next + self.count * ROWS * bytes(start) + part * piece;
-        (self.kernel.prefetch)(self.w.data.as_ptr().wrapping_add(at), piece);
     }
 }

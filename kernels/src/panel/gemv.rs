@@ -1,4 +1,4 @@
-//! The product with one token: weights are multiplied as they are taken apart, and never written.
+//! Products with one tile of tokens: weights are multiplied as they are taken apart, and never written.
 //!
 //! The sums are those of the micro-kernel, and so is the result, bit for bit: a scale times a power of two is exact, whether
 //! multiplied or added to the exponent.
@@ -9,14 +9,28 @@ use super::build::{Lanes, SLOTS, Scale, Scales, Sink, Source, StoredLanes};
 use super::{ROWS, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 
-/// Multiplies 16 rows of `groups` groups, whole units, with one token: `out = Σ_k w[row][k] · x[k]`.
+/// Sixteen rows, and a tile of tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gemv<'a> {
+    pub(crate) rows: &'a [*const u8; ROWS],
+    /// Groups of a row: whole units.
+    pub(crate) groups: usize,
+    /// The words of the tile.
+    pub(crate) input: *const u32,
+    /// 1 to 4.
+    pub(crate) tokens: usize,
+    /// What is asked for on the way: from here on as many bytes as the rows have.
+    pub(crate) ahead: *const u8,
+}
+
+/// Multiplies: `out[token][row] = Σ_k w[row][k] · x[token][k]`.
 ///
 /// # Safety
 /// - The CPU has the features of the tier.
-/// - What a [`BuildFn`](super::BuildFn) may read of `rows` can be read, and `groups * WORDS` words at `input`.
-/// - `ahead` is any address: as many bytes from there on as the rows have are asked for.
-pub(crate) type GemvFn =
-    unsafe fn(rows: &[*const u8; ROWS], groups: usize, input: *const u32, ahead: *const u8, out: &mut Sums);
+/// - What a [`BuildFn`](super::BuildFn) may read of `rows` can be read, and `groups * WORDS * tokens` words at `input`.
+/// - `ahead` is any address.
+/// - `tokens` sums can be written at `out`, and `tokens` is within its limits.
+pub(crate) type GemvFn = unsafe fn(g: &Gemv<'_>, out: *mut Sums);
 
 /// How one line is multiplied. A value is the proof that this CPU can do it.
 pub(crate) trait Dot: Copy {
@@ -47,78 +61,76 @@ pub(crate) trait Dot: Copy {
     fn prefetch(self, at: *const u8);
 }
 
-/// A [`GemvFn`].
+/// A [`GemvFn`] for `T` tokens.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(crate) unsafe fn gemv<F: Source, D: Dot>(
-    d: D,
-    rows: &[*const u8; ROWS],
-    groups: usize,
-    input: *const u32,
-    ahead: *const u8,
-    out: &mut Sums,
-) {
+pub(crate) unsafe fn gemv<F: Source, D: Dot, const T: usize>(d: D, g: &Gemv<'_>, out: *mut Sums) {
     let l = d.lanes();
-    let mut sum = l.splat_float(0.0);
-    for unit in 0..groups / F::GROUPS {
-        let input = input.wrapping_add(unit * F::GROUPS * WORDS);
-        let ahead = ahead.wrapping_add(unit * F::BYTES);
-        let mut products = Products::<F, D> { d, input, ahead, open: [[l.splat(0); 2]; SLOTS], sum, of: PhantomData };
+    let mut sums = [l.splat_float(0.0); T];
+    for unit in 0..g.groups / F::GROUPS {
+        let input = g.input.wrapping_add(unit * F::GROUPS * WORDS * T);
+        let ahead = g.ahead.wrapping_add(unit * F::BYTES);
+        let open = [[[l.splat(0); T]; 2]; SLOTS];
+        let mut products = Products::<F, D, T> { d, input, ahead, open, sums, of: PhantomData };
         // SAFETY: one of the units of `rows`.
-        unsafe { F::unit(l, rows, unit, &mut products) };
-        sum = products.sum;
+        unsafe { F::unit(l, g.rows, unit, &mut products) };
+        sums = products.sums;
     }
-    let mut result = Scale::uninit();
-    l.store_floats(sum, &mut result);
-    // SAFETY: just written.
-    *out = unsafe { result.assume_init() };
+    for (t, sum) in sums.into_iter().enumerate() {
+        let out: *mut Scale = out.wrapping_add(t).cast();
+        // SAFETY: one of `T` sums that can be written.
+        l.store_floats(sum, unsafe { &mut *out });
+    }
 }
 
 /// The products of a unit.
-struct Products<F: Source, D: Dot> {
+struct Products<F: Source, D: Dot, const T: usize> {
     d: D,
-    /// `WORDS` a group, of all groups.
+    /// `WORDS * T` a group, of all groups.
     input: *const u32,
-    /// What is asked for, of all groups.
+    /// What is asked for next.
     ahead: *const u8,
     /// Sums of the groups that have begun; of the last four lines apart, if they have a scale of their own or there is no room.
-    open: [[<D::Lanes as Lanes>::Words; 2]; SLOTS],
+    open: [[[<D::Lanes as Lanes>::Words; T]; 2]; SLOTS],
     /// Of this unit and all before.
-    sum: <D::Lanes as Lanes>::Floats,
+    sums: [<D::Lanes as Lanes>::Floats; T],
     of: PhantomData<F>,
 }
 
-/// # Safety
-/// The words of this group can be read.
-#[inline(always)]
-unsafe fn word(input: *const u32, group: usize, field: Field) -> u32 {
-    // SAFETY: by the contract of this function.
-    unsafe { *input.wrapping_add(group * WORDS + field.word(1, 0)) }
-}
-
-impl<F: Source, D: Dot> Products<F, D> {
+impl<F: Source, D: Dot, const T: usize> Products<F, D, T> {
     const APART: bool = F::KIND.halves || F::KIND.bits > D::EIGHT;
 
     /// Bytes asked for with each line that is multiplied.
     const STEP: usize = F::BYTES / F::GROUPS / LINES;
+
+    /// # Safety
+    /// The words of this group can be read; `token < T`.
+    #[inline(always)]
+    unsafe fn word(&self, group: usize, field: Field, token: usize) -> u32 {
+        // SAFETY: by the contract of this function.
+        unsafe { *self.input.wrapping_add(group * WORDS * T + field.word(T, token)) }
+    }
 }
 
-impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
+impl<F: Source, D: Dot, const T: usize> Sink<D::Lanes> for Products<F, D, T> {
     #[inline(always)]
     fn begin(&mut self, l: D::Lanes, slot: usize, _group: usize) {
-        self.open[slot] = [l.splat(0); 2];
+        self.open[slot] = [[l.splat(0); T]; 2];
     }
 
     #[inline(always)]
     fn line(&mut self, _l: D::Lanes, slot: usize, group: usize, line: usize, codes: <D::Lanes as Lanes>::Words) {
         self.d.prefetch(self.ahead);
         self.ahead = self.ahead.wrapping_add(Self::STEP);
-        // SAFETY: a source gives groups of the unit only, whose words `gemv` may read.
-        let input = unsafe { word(self.input, group, Field::Line(line)) };
-        let sum = &mut self.open[slot][if Self::APART { 2 * line / LINES } else { 0 }];
-        *sum = self.d.dot(F::KIND.bits, *sum, codes, input);
+        let half = if Self::APART { 2 * line / LINES } else { 0 };
+        for token in 0..T {
+            // SAFETY: a source gives groups of the unit only, whose words `gemv` may read.
+            let input = unsafe { self.word(group, Field::Line(line), token) };
+            let sum = &mut self.open[slot][half][token];
+            *sum = self.d.dot(F::KIND.bits, *sum, codes, input);
+        }
     }
 
     #[inline(always)]
@@ -126,30 +138,32 @@ impl<F: Source, D: Dot> Sink<D::Lanes> for Products<F, D> {
         if Self::STEP > 64 {
             self.d.prefetch(self.ahead.wrapping_sub(1));
         }
-        let input = self.input;
-        let [first, last] = self.open[slot];
-        let (first, last) = (self.d.total(F::KIND.bits, first), self.d.total(F::KIND.bits, last));
-        // SAFETY: see `line`.
-        let word = |field| unsafe { word(input, group, field) };
         let start = |sum: u32| match F::KIND.bits {
             8 if D::CENTRED => l.splat(0),
             _ => l.shl(l.splat(sum), F::KIND.zero_shift.cast_signed()),
         };
-        let all = word(Field::NegatedSum);
-        let power = l.splat_float(f32::from_bits(word(Field::Exponent).wrapping_add(1f32.to_bits())));
-        if F::KIND.halves {
-            let low = word(Field::NegatedSumLow);
-            let (first, last) = (l.add(first, start(low)), l.add(last, start(all.wrapping_sub(low))));
-            self.sum = l.fma(l.floats(first), l.mul(scales.low, power), self.sum);
-            self.sum = l.fma(l.floats(last), l.mul(scales.high, power), self.sum);
-        } else {
-            let sum = if Self::APART { l.add(first, last) } else { first };
-            let sum = l.add(sum, start(all));
-            self.sum = l.fma(l.floats(sum), l.mul(scales.low, power), self.sum);
-        }
-        if F::KIND.mins {
-            let inputs = l.splat_float(f32::from_bits(word(Field::ScaledSum)));
-            self.sum = l.fnma(scales.min, inputs, self.sum);
+        let [first, last] = self.open[slot];
+        for token in 0..T {
+            // SAFETY: see `line`.
+            let word = |of: &Self, field| unsafe { of.word(group, field, token) };
+            let (all, low) = (word(self, Field::NegatedSum), word(self, Field::NegatedSumLow));
+            let power = f32::from_bits(word(self, Field::Exponent).wrapping_add(1f32.to_bits()));
+            let (power, inputs) = (l.splat_float(power), f32::from_bits(word(self, Field::ScaledSum)));
+            let first = self.d.total(F::KIND.bits, first[token]);
+            let last = self.d.total(F::KIND.bits, last[token]);
+            let mut out = self.sums[token];
+            if F::KIND.halves {
+                let (first, last) = (l.add(first, start(low)), l.add(last, start(all.wrapping_sub(low))));
+                out = l.fma(l.floats(first), l.mul(scales.low, power), out);
+                out = l.fma(l.floats(last), l.mul(scales.high, power), out);
+            } else {
+                let sum = if Self::APART { l.add(first, last) } else { first };
+                out = l.fma(l.floats(l.add(sum, start(all))), l.mul(scales.low, power), out);
+            }
+            if F::KIND.mins {
+                out = l.fnma(scales.min, l.splat_float(inputs), out);
+            }
+            self.sums[token] = out;
         }
     }
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::{Rng, cases, tables};
 use crate::Isa;
 use crate::dispatch::table::Kernel;
+use crate::panel::gemv::Gemv;
 use crate::panel::{BuildFn, GROUPS, Kind, Micro, MicroFn, PANELS, Panel, PanelKernel, ROWS, Sums};
 use crate::quantized::{GROUP, TILE, WORDS};
 use crate::scalar;
@@ -129,18 +130,21 @@ fn check_build(ty: QuantType, scalar: PanelKernel, rows: usize, groups: usize, d
     }
 }
 
-/// Multiplies rows of whole units, which scalar makes `panel` of, with one token at once.
+/// Multiplies rows of whole units, which scalar makes `panel` of, at once with tiles of tokens.
 #[track_caller]
 pub(super) fn check_gemv(what: &str, kernel: PanelKernel, rows: &[*const u8; ROWS], groups: usize, panel: &Panel) {
     let Some(gemv) = kernel.gemv else { return };
-    for choice in [Inputs::Any, Inputs::Largest(0), Inputs::Largest(u32::MAX), Inputs::Largest(0x5555_5555)] {
-        let input = inputs(1, groups, choice, &mut Rng(groups as u64));
+    let choices = [Inputs::Any, Inputs::Largest(0), Inputs::Largest(u32::MAX), Inputs::Largest(0x5555_5555)];
+    for (tokens, choice) in choices.into_iter().enumerate().map(|(i, choice)| (i + 1, choice)) {
+        let input = inputs(tokens, groups, choice, &mut Rng(groups as u64));
         let panels = std::slice::from_ref(panel);
-        let expected = multiplied(scalar::panel::micro, kernel.kind, panels, &input, (groups, 1), &[[0.0; ROWS]]);
-        let mut out = [f32::NAN; ROWS];
-        // SAFETY: the callers give whole units of so many groups; there are as many words; any address may be asked for.
-        unsafe { gemv(rows, groups, input.as_ptr(), rows[0], &mut out) };
-        assert_eq!(bits(&out), expected, "{what}, one token, {choice:?}");
+        let before = vec![[0.0; ROWS]; tokens];
+        let expected = multiplied(scalar::panel::micro, kernel.kind, panels, &input, (groups, tokens), &before);
+        let mut out = vec![[f32::NAN; ROWS]; tokens];
+        let g = Gemv { rows, groups, input: input.as_ptr(), tokens, ahead: rows[0] };
+        // SAFETY: the callers give whole units of so many groups; there are as many words, and `tokens` sums.
+        unsafe { gemv(&g, out.as_mut_ptr()) };
+        assert_eq!(bits(out.as_flattened()), expected, "{what}, {tokens} tokens, {choice:?}");
     }
 }
 

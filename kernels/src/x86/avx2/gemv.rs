@@ -1,11 +1,11 @@
-//! The product with one token.
+//! Products with one tile of tokens.
 
 use std::arch::x86_64::*;
 
 use super::lanes::Ymm;
+use crate::panel::Sums;
 use crate::panel::build::Source;
-use crate::panel::gemv::{self, Dot};
-use crate::panel::{ROWS, Sums};
+use crate::panel::gemv::{self, Dot, Gemv};
 
 /// The proof that this CPU has the features of this tier.
 #[derive(Clone, Copy, Debug)]
@@ -77,16 +77,25 @@ fn widened([first, last]: [__m256i; 2]) -> [__m256i; 2] {
 ///
 /// # Safety
 /// As there.
+pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
+    let tile: gemv::GemvFn = match g.tokens {
+        1 => tile::<F, 1>,
+        2 => tile::<F, 2>,
+        3 => tile::<F, 3>,
+        _ => tile::<F, 4>,
+    };
+    // SAFETY: the contract is the same; it is the function for so many tokens.
+    unsafe { tile(g, out) };
+}
+
+/// A [`GemvFn`](gemv::GemvFn) for `T` tokens.
+///
+/// # Safety
+/// As there.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::x86) unsafe fn gemv<F: Source>(
-    rows: &[*const u8; ROWS],
-    groups: usize,
-    input: *const u32,
-    ahead: *const u8,
-    out: &mut Sums,
-) {
+unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Ymm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Maddubs>(Maddubs(lanes), rows, groups, input, ahead, out) };
+    unsafe { gemv::gemv::<F, Maddubs, T>(Maddubs(lanes), g, out) };
 }

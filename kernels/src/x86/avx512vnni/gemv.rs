@@ -1,11 +1,11 @@
-//! The product with one token.
+//! Products with one tile of tokens.
 
 use std::arch::x86_64::*;
 
 use super::lanes::Zmm;
+use crate::panel::Sums;
 use crate::panel::build::Source;
-use crate::panel::gemv::{self, Dot};
-use crate::panel::{ROWS, Sums};
+use crate::panel::gemv::{self, Dot, Gemv};
 
 /// The proof that this CPU has the features of this tier.
 #[derive(Clone, Copy, Debug)]
@@ -50,16 +50,25 @@ fn dot(sum: __m512i, codes: __m512i, input: u32) -> __m512i {
 ///
 /// # Safety
 /// As there.
+pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
+    let tile: gemv::GemvFn = match g.tokens {
+        1 => tile::<F, 1>,
+        2 => tile::<F, 2>,
+        3 => tile::<F, 3>,
+        _ => tile::<F, 4>,
+    };
+    // SAFETY: the contract is the same; it is the function for so many tokens.
+    unsafe { tile(g, out) };
+}
+
+/// A [`GemvFn`](gemv::GemvFn) for `T` tokens.
+///
+/// # Safety
+/// As there.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in crate::x86) unsafe fn gemv<F: Source>(
-    rows: &[*const u8; ROWS],
-    groups: usize,
-    input: *const u32,
-    ahead: *const u8,
-    out: &mut Sums,
-) {
+unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Zmm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Vnni>(Vnni(lanes), rows, groups, input, ahead, out) };
+    unsafe { gemv::gemv::<F, Vnni, T>(Vnni(lanes), g, out) };
 }
