@@ -52,13 +52,25 @@ fn dot(sum: __m512i, codes: __m512i, input: u32) -> __m512i {
 /// As there.
 pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     let tile: gemv::GemvFn = match g.tokens {
-        1 => tile::<F, 1>,
+        1 => one::<F>,
         2 => tile::<F, 2>,
         3 => tile::<F, 3>,
         _ => tile::<F, 4>,
     };
     // SAFETY: the contract is the same; it is the function for so many tokens.
     unsafe { tile(g, out) };
+}
+
+/// A [`GemvFn`](gemv::GemvFn) for one token.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Zmm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { gemv::gemv::<F, Vnni, 1>(Vnni(lanes), g, out) };
 }
 
 /// A [`GemvFn`](gemv::GemvFn) for `T` tokens.
