@@ -2,7 +2,8 @@
 //!
 //! Whatever the format and the layout of the weights, a tier's `build` function turns a piece of 16 rows into one
 //! [`Panel`], and its `micro` function multiplies panels with activations. A panel stays in the first cache while
-//! every token of a batch passes by.
+//! every token of a batch passes by. For a few tokens, `gemv` multiplies weights as they are taken apart, with the same
+//! result, and at the rate at which memory gives them.
 //!
 //! ```text
 //! panel, a group of 32 inputs:  line l = 64 bytes = 16 rows × the codes of inputs 4 l .. 4 l + 4       l in 0..8
