@@ -93,7 +93,7 @@ pub(crate) struct Kind {
     pub(crate) zero_shift: u32,
     /// Two scales a group.
     pub(crate) halves: bool,
-    /// Minima.
+    /// Minima, which take the place of a zero: `zero_shift` is 32.
     pub(crate) mins: bool,
 }
 
@@ -105,6 +105,7 @@ impl Kind {
 
     /// What `F` has.
     pub(crate) const fn of<F: halfbyte_formats::quant::GroupFormat>() -> Self {
+        assert!(!F::MINS || F::ZERO == 0, "minima take the place of a zero");
         let zero_shift = if F::ZERO == 0 { 32 } else { F::ZERO.ilog2() };
         Self { bits: F::BITS, zero_shift, halves: F::HALVES, mins: F::MINS }
     }

@@ -193,6 +193,10 @@ unsafe fn add<D: Dots, const R: usize, const T: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn start<const T: usize>(part: &Part<'_>) -> [__m256i; T] {
     let mut start = [_mm256_setzero_si256(); T];
+    if part.mins.is_some() {
+        // The minimum takes the place of a zero.
+        return start;
+    }
     for (t, start) in start.iter_mut().enumerate() {
         // SAFETY: by the contract.
         let mut word = unsafe { *part.negated.wrapping_add(t) };

@@ -89,7 +89,8 @@ unsafe fn product<const P: usize, const T: usize, const HALVES: bool, const MINS
         // SAFETY: one of the `WORDS * T` words of this group.
         let word = |field: Field, t: usize| unsafe { *input.wrapping_add(field.word(T, t)) };
         let mut sums = [[_mm512_setzero_si512(); P]; T];
-        for (t, sums) in sums.iter_mut().enumerate() {
+        // A minimum takes the place of a zero.
+        for (t, sums) in sums.iter_mut().enumerate().filter(|_| !MINS) {
             *sums = start(word(if HALVES { Field::NegatedSumLow } else { Field::NegatedSum }, t));
         }
         // Written out: as a loop, every round moves registers.
