@@ -135,9 +135,10 @@ fn panels(kernel: &PanelKernel, w: &WeightRows<'_>, depth: usize, x: &[u32], sto
             Store::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum),
         }
     };
+    panel::ask(kernel, w, tokens);
     // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words of `x`
     // were counted.
-    unsafe { panel::matmul(kernel, w, depth, x, tokens, put) };
+    unsafe { panel::matmul(kernel, w, depth, x, tokens, w.data.as_ptr_range().end, put) };
     for token in poisoned(x, tokens, depth / GROUP) {
         out.row_mut(token).fill(f32::NAN);
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::dispatch::table::Kernel;
 use crate::error::{KernelError, same_len, whole_units};
+use crate::pack::WeightRows;
 use crate::panel::{self, PanelKernel, Sums};
 use crate::quantized::{GROUP, TILE, poisoned, quantized_words};
 use crate::{Kernels, PackedMatrix, QuantTile};
@@ -43,13 +44,14 @@ pub fn swiglu(
         _ => Err(KernelError::LayoutMismatch { found: w.layout().name() }),
     };
     let step = Step { k, gate: (gate, kernel(gate)?), up: (up, kernel(up)?), x, depth };
+    let block = |start: usize| start..rows.end.min(start + SWIGLU_ROWS);
+    panel::ask(&step.gate.1, &gate.rows_in(block(rows.start))?, out.tokens());
     for start in rows.clone().step_by(SWIGLU_ROWS) {
         let group = (start - rows.start) / GROUP;
-        let block = start..rows.end.min(start + SWIGLU_ROWS);
         if out.tokens() <= TILE {
-            step.rows::<TILE>(block, group, out)?
+            step.rows::<TILE>(block(start), group, out)?
         } else {
-            step.rows::<TOKENS>(block, group, out)?
+            step.rows::<TOKENS>(block(start), group, out)?
         }
     }
     for token in poisoned(x, out.tokens(), depth / GROUP) {
@@ -77,19 +79,22 @@ impl Step<'_> {
     ) -> Result<(), KernelError> {
         let mut values = [[0.0; SWIGLU_ROWS]; T];
         let words = quantized_words(1, self.depth)?;
+        let (gate, up) = (self.gate.0.rows_in(rows.clone())?, self.up.0.rows_in(rows.clone())?);
+        // Each matrix in turn, so they are asked for in turn, too.
+        let (first_up, next_gate) = (up.data.as_ptr(), gate.data.as_ptr_range().end);
         for first in (0..out.tokens()).step_by(T) {
             let tokens = T.min(out.tokens() - first);
             let x = self.x.get(first * words..(first + tokens) * words).unwrap_or_default();
-            self.product(&self.gate, rows.clone(), x, tokens, |row, token, sums| {
+            self.product(&self.gate.1, &gate, x, tokens, first_up, |row, token, sums| {
                 let values = values[token][row..].iter_mut();
                 values.zip(sums.as_flattened()).for_each(|(value, sum)| *value = *sum);
-            })?;
-            self.product(&self.up, rows.clone(), x, tokens, |row, token, sums| {
+            });
+            self.product(&self.up.1, &up, x, tokens, next_gate, |row, token, sums| {
                 let len = sums.as_flattened().len().min(SWIGLU_ROWS - row);
                 let (gate, up) = (&mut values[token][row..][..len], &sums.as_flattened()[..len]);
                 // SAFETY: `k` proves that this CPU runs its table; both have the same length.
                 unsafe { (self.k.table().silu_mul)(gate, up) };
-            })?;
+            });
             for tile in (0..tokens).step_by(TILE) {
                 let n = TILE.min(tokens - tile);
                 let groups = group..group + rows.len() / GROUP;
@@ -104,19 +109,18 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The product of `rows` of one matrix with `tokens` tokens.
+    /// The product of rows of one matrix with `tokens` tokens.
     fn product(
         &self,
-        (w, kernel): &(&PackedMatrix, PanelKernel),
-        rows: Range<usize>,
+        kernel: &PanelKernel,
+        w: &WeightRows<'_>,
         x: &[u32],
         tokens: usize,
-        mut put: impl FnMut(usize, usize, &[Sums]),
-    ) -> Result<(), KernelError> {
-        let w = w.rows_in(rows)?;
+        next: *const u8,
+        put: impl FnMut(usize, usize, &[Sums]),
+    ) {
         // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words of
         // `x` were counted. Rows are a multiple of 32, so packed panels begin with the first of them.
-        unsafe { panel::matmul(kernel, &w, self.depth, x, tokens, |row, token, sums| put(row, token, sums)) };
-        Ok(())
+        unsafe { panel::matmul(kernel, w, self.depth, x, tokens, next, put) };
     }
 }

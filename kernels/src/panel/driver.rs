@@ -34,10 +34,27 @@ pub(crate) struct PanelKernel {
     pub(crate) prefetch: fn(at: *const u8, len: usize),
 }
 
+impl PanelKernel {
+    /// What multiplies so few tokens without a panel.
+    fn for_few(&self, tokens: usize) -> Option<GemvFn> {
+        let few = if self.kind.halves { TILE } else { FEW };
+        self.gemv.filter(|_| tokens <= few)
+    }
+}
+
+/// Asks for the first panel of `w`, all at once: with few tokens memory is the limit, and it waits while a panel is read in the
+/// order in which it is multiplied. Later panels are asked for by [`matmul`].
+pub(crate) fn ask(kernel: &PanelKernel, w: &WeightRows<'_>, tokens: usize) {
+    if kernel.for_few(tokens).is_some() {
+        (kernel.prefetch)(w.data.as_ptr(), w.data.len().min(ROWS * w.row_bytes));
+    }
+}
+
 /// Multiplies whole panels, calling `put(row, token, sums)` with the sums of up to three panels of 16 rows, from `row` on, until
 /// all have come for every token; those of rows that lie outside of `w` mean nothing.
 ///
-/// Shapes: `w: (rows, depth)`, `input: (tokens, depth)` as [`crate::quantized`] says.
+/// Shapes: `w: (rows, depth)`, `input: (tokens, depth)` as [`crate::quantized`] says. With few tokens the weights should have
+/// been asked for, see [`ask`]; what lies at `next`, any address, is, as the caller goes on there.
 ///
 /// # Safety
 /// The CPU runs the functions of `kernel`, which are for the format and the layout of `w`; `input` has
@@ -48,14 +65,16 @@ pub(crate) unsafe fn matmul(
     depth: usize,
     input: &[u32],
     tokens: usize,
+    next: *const u8,
     mut put: impl FnMut(usize, usize, &[Sums]),
 ) {
     let groups = depth / GROUP;
-    let few = if kernel.kind.halves { TILE } else { FEW };
-    if let Some(gemv) = kernel.gemv.filter(|_| tokens <= few) {
-        for panel in 0..w.panels() {
+    if let Some(gemv) = kernel.for_few(tokens) {
+        let panels = w.panels();
+        for panel in 0..panels {
             let rows = w.pointers(panel, 0, groups);
-            let mut ahead = w.data.as_ptr().wrapping_add((panel + 1) * ROWS * w.row_bytes);
+            let mut ahead =
+                if panel + 1 < panels { w.data.as_ptr().wrapping_add((panel + 1) * ROWS * w.row_bytes) } else { next };
             for token in (0..tokens).step_by(TILE) {
                 let mut sums = [[0.0; ROWS]; TILE];
                 let tokens = TILE.min(tokens - token);

@@ -1,10 +1,11 @@
 //! The board: where a step is posted, who takes units of it, and how its end is noticed.
 //!
 //! One step at a time is on the board. It is a number of units; whoever is free takes some of them, runs them and
-//! crosses them off. Two counters carry all of it:
+//! crosses them off. All of it is carried by
 //!
-//! - `left`: units nobody has taken. Taking is a compare-and-swap on it, so units are never taken twice, and a helper
-//!   that comes late finds 0 and touches nothing.
+//! - a [`Span`] for each thread: units nobody has taken. A thread takes from the front of its own, so that what it reads lies
+//!   in a row and its cache finds the same units there in the next pass, then from the back of others'. Taking is a
+//!   compare-and-swap, so units are never taken twice, and a helper that comes late finds nothing and touches nothing;
 //! - `undone`: units not crossed off yet. At 0 the step is over. The caller waits for this, not for threads: a helper
 //!   that lost its core before it took anything costs nothing.
 //!
@@ -29,7 +30,8 @@ use std::{
 use halfbyte_kernels::KernelError;
 
 use super::sync::{
-    AtomicBool, AtomicPtr, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Stint, fence, sleep, spin_until, yield_until,
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Stint, fence, sleep, spin_until,
+    yield_until,
 };
 use crate::RuntimeError;
 
@@ -100,13 +102,35 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The step that helpers may take part in. On one line, because who looks at one needs all.
+/// Units `start..end`, in one word.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn unpack(word: u64) -> Self {
+        Self { start: word as u32, end: (word >> 32) as u32 }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.end) << 32 | u64::from(self.start)
+    }
+
+    fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
+/// The step that helpers may take part in, but for its units. On one line, because who looks at one needs all.
 #[derive(Default)]
 struct Post {
-    left: AtomicUsize,
     job: AtomicPtr<Job<'static>>,
     min: Hint,
     max: Hint,
+    /// Counts the steps: what helpers look at while they wait for the next one.
+    steps: Hint,
 }
 
 /// Where the helpers are, under one lock; looked at when somebody sleeps or is missing, not for each step.
@@ -126,6 +150,8 @@ struct Crew {
 #[derive(Default)]
 pub(super) struct Board {
     post: Padded<Post>,
+    /// What is left of the step, by thread; the caller's first.
+    left: Box<[Padded<AtomicU64>]>,
     undone: Padded<AtomicUsize>,
     /// Helpers that would come if they were called: what the caller looks at before each step.
     callable: Padded<AtomicUsize>,
@@ -142,13 +168,13 @@ pub(super) struct Board {
     work: Condvar,
     /// Wakes the caller.
     over: Condvar,
-    helpers: usize,
 }
 
 impl Board {
     /// A board for a caller and `helpers`, all of which are still in their pool.
     pub(super) fn new(helpers: usize) -> Self {
-        let board = Self { helpers, ..Self::default() };
+        let left = (0..=helpers).map(|_| Padded::default()).collect();
+        let board = Self { left, ..Self::default() };
         board.patience.store(nanos(PATIENCE.end), Ordering::Relaxed);
         let mut crew = board.lock();
         crew.gone = helpers;
@@ -159,12 +185,13 @@ impl Board {
 
     /// Helpers there are, wherever they may be.
     pub(super) fn helpers(&self) -> usize {
-        self.helpers
+        self.left.len() - 1
     }
 
     /// Runs all units of `job` on this thread and whatever helpers come; false, and nothing done, if another caller's
-    /// step is on the board. `call` brings the pool's threads to [`help`](Self::help) with the shift it is given.
+    /// step is on the board or there are more than `u32` counts. `call` brings the pool's threads to [`help`](Self::help) with the shift it is given.
     pub(super) fn run(&self, job: &Job<'_>, call: impl FnOnce(usize)) -> bool {
+        let Ok(units) = u32::try_from(job.units) else { return false };
         let _turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
@@ -175,32 +202,40 @@ impl Board {
         if self.callable.0.load(Ordering::Relaxed) > 0 {
             self.call().map(call);
         }
-        let Post { left, job: place, min, max } = &self.post.0;
+        let Post { job: place, min, max, steps } = &self.post.0;
         self.undone.0.store(job.units, Ordering::Relaxed);
         place.store((&raw const *job).cast_mut().cast(), Ordering::Relaxed);
         min.store(job.chunk.0, Ordering::Relaxed);
         max.store(job.chunk.1, Ordering::Relaxed);
-        // Release: who takes units sees the four stores above, and whatever the caller wrote before.
-        left.store(job.units, Ordering::Release);
-        self.work(|| ());
+        let threads = self.left.len() as u64;
+        let cut = |thread: u64| (u64::from(units) * thread / threads) as u32;
+        for (thread, left) in (0..).zip(&self.left) {
+            let span = Span { start: cut(thread), end: cut(thread + 1) };
+            // Release: who takes units sees the four stores above, and whatever the caller wrote before.
+            left.0.store(span.pack(), Ordering::Release);
+        }
+        // Release: who sees the new number finds units. Whoever does not misses a step.
+        steps.fetch_add(1, Ordering::Release);
+        self.work(0, || ());
         self.wait();
         true
     }
 
-    /// What a thread of the pool does in `shift`.
-    pub(super) fn help(&self, shift: usize) {
+    /// What thread `index` of the pool does in `shift`.
+    pub(super) fn help(&self, shift: usize, index: usize) {
         let mut crew = self.lock();
         crew.due -= 1;
         self.count(&crew);
         drop(crew);
         let open = || self.shift.load(Ordering::Relaxed) == shift;
-        let posted = || self.post.0.left.load(Ordering::Relaxed) > 0;
+        let steps = || self.post.0.steps.load(Ordering::Acquire);
         let mut stint = Stint::new();
         while open() {
+            let seen = steps();
             // A helper that loses its core with units in hand makes all wait. If another process wants the core, it had
             // better have it now.
-            self.work(|| stint.offer());
-            let called = || posted() || !open();
+            self.work(index + 1, || stint.offer());
+            let called = || steps() != seen || !open();
             if !spin_until(LINGER, called) && !yield_until(called) && !self.nap(shift) {
                 return;
             }
@@ -214,18 +249,18 @@ impl Board {
         self.shift.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes units and runs them until none are left; `before` each time.
-    fn work(&self, mut before: impl FnMut()) {
+    /// Takes units and runs them as `thread`, until none are left; `before` each time.
+    fn work(&self, thread: usize, mut before: impl FnMut()) {
         loop {
             before();
-            let Some((left, taken)) = self.take() else { return };
+            let Some(units) = self.take(thread) else { return };
+            let taken = units.len();
             // SAFETY: `taken > 0` units of the posted step are this thread's, so `undone > 0` and the caller is still
             // in `run`, to which it lent the job: the pointer is valid until they are crossed off below. It is the
             // pointer of that step: the swap that took the units acquired what `run` stored before it posted, and no
             // other step is posted before this one is over. A job is only ever shared, and is `Sync`.
             let job = unsafe { &*self.post.0.job.load(Ordering::Relaxed) };
-            let start = job.units - left;
-            job.run(start..start + taken);
+            job.run(units);
             // Release: the caller sees what the units wrote. From here on the job may be gone.
             if self.undone.0.fetch_sub(taken, Ordering::AcqRel) == taken {
                 // Either this fence or the one in `wait` comes first: the caller sees 0, or this thread sees it wait.
@@ -239,19 +274,33 @@ impl Board {
         }
     }
 
-    /// Takes units of the posted step: how many were left, and how many of them this thread now has.
-    fn take(&self) -> Option<(usize, usize)> {
-        let Post { left: post, min, max, .. } = &self.post.0;
-        // Acquire, so that the bounds are those of the step that `left` is of.
-        let mut left = post.load(Ordering::Acquire);
-        while left > 0 {
-            // Half an even share: chunks shrink as the end comes near, so that threads finish together. If that
-            // step ends here and the next comes to the same `left`, its chunk has another size, nothing worse.
-            let (min, max) = (min.load(Ordering::Relaxed), max.load(Ordering::Relaxed));
-            let taken = (left / (2 * (self.helpers + 1))).max(min).min(max).clamp(1, left);
-            match post.compare_exchange_weak(left, left - taken, Ordering::Acquire, Ordering::Acquire) {
-                Ok(_) => return Some((left, taken)),
-                Err(now) => left = now,
+    /// Takes units of the posted step: of those meant for `thread`, or else of the next one who has some.
+    fn take(&self, thread: usize) -> Option<Range<usize>> {
+        let Post { min, max, .. } = &self.post.0;
+        let (before, from) = self.left.split_at_checked(thread)?;
+        for (i, left) in from.iter().chain(before).enumerate() {
+            // Acquire, so that the bounds are those of the step that the span is of.
+            let mut word = left.0.load(Ordering::Acquire);
+            while let span = Span::unpack(word)
+                && !span.is_empty()
+            {
+                // Half: chunks shrink as the end comes near, so that threads finish together. If that step ends here and
+                // the next comes to the same span, its chunk has another size, nothing worse.
+                let (min, max) = (min.load(Ordering::Relaxed), max.load(Ordering::Relaxed));
+                let len = span.end - span.start;
+                let bound = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                let taken = (len / 2).max(bound(min)).min(bound(max)).clamp(1, len);
+                let (rest, units) = if i == 0 {
+                    let middle = span.start + taken;
+                    (Span { start: middle, ..span }, span.start..middle)
+                } else {
+                    let middle = span.end - taken;
+                    (Span { end: middle, ..span }, middle..span.end)
+                };
+                match left.0.compare_exchange_weak(word, rest.pack(), Ordering::Acquire, Ordering::Acquire) {
+                    Ok(_) => return Some(units.start as usize..units.end as usize),
+                    Err(now) => word = now,
+                }
             }
         }
         None
@@ -313,7 +362,7 @@ impl Board {
         let new = crew.gone > 0 && crew.due == 0;
         if new {
             // Those still here leave on seeing the new number, and come again like the others.
-            (crew.due, crew.gone) = (self.helpers, 0);
+            (crew.due, crew.gone) = (self.helpers(), 0);
             self.shift.fetch_add(1, Ordering::Relaxed);
         }
         self.count(&crew);

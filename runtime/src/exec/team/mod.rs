@@ -122,7 +122,7 @@ impl Team {
             && self.pool.as_ref().is_some_and(|pool| {
                 self.board.run(&job, |shift| {
                     let board = Arc::clone(&self.board);
-                    pool.spawn_broadcast(move |_| board.help(shift));
+                    pool.spawn_broadcast(move |context| board.help(shift, context.index()));
                 })
             });
         if !helped && units > 0 {

@@ -223,6 +223,20 @@ fn a_team_whose_pool_is_blocked_works_and_gets_its_helpers_back() {
 }
 
 #[test]
+fn a_thread_takes_the_front_of_its_own_units_and_the_back_of_others() {
+    let taken = Mutex::new(Vec::new());
+    let body = |range: Range<usize>| {
+        taken.lock().expect("sound").push(range);
+        Ok(())
+    };
+    let job = Job::new(21, (2, 5), &body);
+    assert!(Board::new(2).run(&job, |_| ()));
+    job.finish().expect("no failure");
+    let expected = [0..3, 3..5, 5..7, 11..14, 9..11, 7..9, 18..21, 16..18, 14..16];
+    assert_eq!(taken.into_inner().expect("sound"), expected);
+}
+
+#[test]
 fn chunks_shrink_within_their_bounds() {
     let sizes = |helpers, units, bounds| {
         let sizes = Mutex::new(Vec::new());
@@ -235,9 +249,10 @@ fn chunks_shrink_within_their_bounds() {
         job.finish().expect("no failure");
         sizes.into_inner().expect("sound")
     };
-    assert_eq!(sizes(1, 100, (1, 100)), [25, 18, 14, 10, 8, 6, 4, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]);
-    assert_eq!(sizes(1, 100, (3, 20)), [20, 20, 15, 11, 8, 6, 5, 3, 3, 3, 3, 3]);
-    assert_eq!(sizes(3, 10, (4, 5)), [4, 4, 2]);
+    // Its own, then those of a helper that does not come.
+    assert_eq!(sizes(1, 100, (1, 100)), [25, 12, 6, 3, 2, 1, 1, 25, 12, 6, 3, 2, 1, 1]);
+    assert_eq!(sizes(1, 100, (3, 20)), [20, 15, 7, 4, 3, 1, 20, 15, 7, 4, 3, 1]);
+    assert_eq!(sizes(3, 10, (4, 5)), [2, 3, 2, 3]);
     assert_eq!(sizes(3, 4, (0, 0)), [1, 1, 1, 1]);
 }
 
@@ -255,8 +270,8 @@ fn missing_helpers_are_called_once() {
     assert_eq!(calls, [1]);
     // Had they come after the board was closed, they would find it so.
     board.close();
-    board.help(1);
-    board.help(1);
+    board.help(1, 0);
+    board.help(1, 1);
 }
 
 #[test]
@@ -271,9 +286,9 @@ fn helpers_need_not_be_of_a_pool() {
         for _ in 0..100 {
             let job = Job::new(10, (1, 1), &body);
             assert!(board.run(&job, |shift| {
-                for _ in 0..2 {
+                for index in 0..2 {
                     let board = &board;
-                    scope.spawn(move || board.help(shift));
+                    scope.spawn(move || board.help(shift, index));
                 }
             }));
             job.finish().expect("no failure");

@@ -21,7 +21,7 @@ mod sync {
 
     pub(super) use loom::sync::{
         Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicPtr, AtomicUsize, fence},
+        atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence},
     };
 
     /// Not loom's: every order of events around a hint would be many times as many.
@@ -71,9 +71,9 @@ fn step(board: &Arc<Board>, units: usize, visits: &mut Vec<JoinHandle<()>>) {
     };
     let job = Job::new(units, (1, 1), &body);
     let posted = board.run(&job, |shift| {
-        for _ in 0..board.helpers() {
+        for index in 0..board.helpers() {
             let board = Arc::clone(board);
-            visits.push(spawn(move || board.help(shift)));
+            visits.push(spawn(move || board.help(shift, index)));
         }
     });
     if !posted {
