@@ -182,8 +182,8 @@ impl Block<'_> {
         } else {
             (self.count * ROWS * self.w.row_bytes, GROUPS.min(self.groups))
         };
-        let steps = self.count + self.tokens.div_ceil(TILE);
-        Ahead { block: self, offset, len: self.w.bytes(groups, self.groups), step: 0, steps }
+        let share = (self.count * ROWS).div_ceil(self.count + self.tokens.div_ceil(TILE));
+        Ahead { block: self, offset, len: self.w.bytes(groups, self.groups), row: 0, share }
     }
 }
 
@@ -195,17 +195,17 @@ struct Ahead<'a> {
     offset: usize,
     /// Bytes of each row.
     len: usize,
-    step: usize,
-    steps: usize,
+    /// The next row.
+    row: usize,
+    /// Rows a step.
+    share: usize,
 }
 
 impl Ahead<'_> {
     /// Asks for a share of them.
     fn ask(&mut self) {
-        let rows = self.block.count * ROWS;
-        let share = rows * self.step / self.steps..rows * (self.step + 1) / self.steps;
-        self.step += 1;
-        for row in share {
+        let end = (self.row + self.share).min(self.block.count * ROWS);
+        for row in std::mem::replace(&mut self.row, end)..end {
             let at = self.block.rows[row / ROWS][row % ROWS].wrapping_add(self.offset);
             let (at, len) = self.block.w.share(at, row % ROWS, self.len);
             (self.block.kernel.prefetch)(at, len);

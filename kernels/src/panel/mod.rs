@@ -63,6 +63,9 @@ impl Panel {
             let low = unsafe { &mut (*panel).scales[group] };
             let (first, second) = codes.split_at_mut(4);
             let mut settle = |lines: &mut [[u8; 4 * ROWS]], scales: &mut [f32; ROWS]| {
+                if scales.map(|scale| scale.is_finite() && scale != 0.0) == [true; ROWS] {
+                    return;
+                }
                 for (row, scale) in scales.iter_mut().enumerate() {
                     normal &= scale.is_finite();
                     if *scale == 0.0 {
