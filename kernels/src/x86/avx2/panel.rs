@@ -26,20 +26,22 @@ use crate::scalar;
 struct Maddubs<const BITS: u32>(());
 
 impl<const BITS: u32> Dots for Maddubs<BITS> {
+    const KEPT: usize = 4;
+
     #[inline(always)]
     unsafe fn sums<const R: usize, const T: usize>(
         self,
-        lines: &[Line],
-        first: usize,
+        codes: [*const Line; R],
+        lines: usize,
         input: *const u32,
         start: [__m256i; T],
     ) -> Integers<R, T> {
         if BITS == 8 {
             // SAFETY: the contract is the same, and `self` the proof of the features.
-            unsafe { signed_sums(lines, first, input) }
+            unsafe { signed_sums(codes, lines, input) }
         } else {
             // SAFETY: likewise.
-            unsafe { sums::<BITS, R, T>(lines, first, input, start) }
+            unsafe { sums::<BITS, R, T>(codes, lines, input, start) }
         }
     }
 }
@@ -51,8 +53,8 @@ impl<const BITS: u32> Dots for Maddubs<BITS> {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn sums<const BITS: u32, const R: usize, const T: usize>(
-    lines: &[Line],
-    first: usize,
+    codes: [*const Line; R],
+    lines: usize,
     input: *const u32,
     start: [__m256i; T],
 ) -> Integers<R, T> {
@@ -61,24 +63,24 @@ unsafe fn sums<const BITS: u32, const R: usize, const T: usize>(
         5 => 4,
         _ => 2,
     };
-    let room = room.min(lines.len());
+    let room = room.min(lines);
     let ones = _mm256_set1_epi16(1);
     let mut sums = start.map(|start| [start; R]);
-    let (mut line, mut input) = (lines.as_ptr(), input);
-    for _ in 0..rolled(lines.len() / room) {
+    let (mut codes, mut input) = (codes, input);
+    for _ in 0..rolled(lines / room) {
         let mut short = [[_mm256_setzero_si256(); R]; T];
         for _ in 0..rolled(room / 2) {
             for _ in 0..2 {
-                // SAFETY: one of `lines`.
-                let codes = unsafe { codes::<R>(line, first) };
+                // SAFETY: one of `lines` lines.
+                let line = unsafe { load(codes) };
                 for (t, short) in short.iter_mut().enumerate() {
                     // SAFETY: `T` words a line.
                     let input = _mm256_set1_epi32(unsafe { *input.wrapping_add(t) }.cast_signed());
-                    for (short, codes) in short.iter_mut().zip(codes) {
+                    for (short, codes) in short.iter_mut().zip(line) {
                         *short = _mm256_add_epi16(*short, _mm256_maddubs_epi16(codes, input));
                     }
                 }
-                (line, input) = (line.wrapping_add(1), input.wrapping_add(T));
+                (codes, input) = (codes.map(|codes| codes.wrapping_add(1)), input.wrapping_add(T));
             }
         }
         for (sum, short) in sums.as_flattened_mut().iter_mut().zip(short.as_flattened()) {
@@ -95,16 +97,16 @@ unsafe fn sums<const BITS: u32, const R: usize, const T: usize>(
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn signed_sums<const R: usize, const T: usize>(
-    lines: &[Line],
-    first: usize,
+    codes: [*const Line; R],
+    lines: usize,
     input: *const u32,
 ) -> Integers<R, T> {
     let (ones, zero) = (_mm256_set1_epi16(1), _mm256_set1_epi8(-128));
     let mut sums = [[_mm256_setzero_si256(); R]; T];
-    for i in 0..rolled(lines.len()) {
-        // SAFETY: one of `lines`.
-        let codes = unsafe { codes::<R>(lines.as_ptr().wrapping_add(i), first) };
-        for (r, codes) in codes.into_iter().enumerate() {
+    for i in 0..rolled(lines) {
+        // SAFETY: one of `lines` lines.
+        let line = unsafe { load(codes.map(|codes| codes.wrapping_add(i))) };
+        for (r, codes) in line.into_iter().enumerate() {
             let codes = _mm256_xor_si256(codes, zero);
             let magnitudes = _mm256_abs_epi8(codes);
             for (t, sums) in sums.iter_mut().enumerate() {
@@ -118,19 +120,19 @@ unsafe fn signed_sums<const R: usize, const T: usize>(
     sums
 }
 
-/// The codes of `8 R` rows of a line.
+/// The codes of `R` registers of rows in a line.
 ///
 /// # Safety
-/// The line can be read, and `first + R <= 2`.
+/// 32 bytes can be read at each of `codes`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn codes<const R: usize>(line: *const Line, first: usize) -> [__m256i; R] {
-    let mut codes = [_mm256_setzero_si256(); R];
-    for (r, codes) in codes.iter_mut().enumerate() {
-        // SAFETY: 32 of the 64 bytes of a line.
-        *codes = unsafe { _mm256_loadu_si256(line.cast::<__m256i>().wrapping_add(first + r)) };
+unsafe fn load<const R: usize>(codes: [*const Line; R]) -> [__m256i; R] {
+    let mut line = [_mm256_setzero_si256(); R];
+    for (line, codes) in line.iter_mut().zip(codes) {
+        // SAFETY: by the contract.
+        *line = unsafe { _mm256_loadu_si256(codes.cast()) };
     }
-    codes
+    line
 }
 
 /// The [`MicroFn`] for a kind of panels.
@@ -154,26 +156,23 @@ unsafe fn panels<const BITS: u32>(m: &Micro) {
         // SAFETY: the contract is the same.
         return unsafe { scalar::panel::micro(m) };
     }
-    let product: unsafe fn(&Micro, usize) = micro::instance!(product::<BITS>, m);
-    for p in 0..m.count {
-        // SAFETY: the contract is the same; the instance is that for `m`, and `p < count`.
-        unsafe { product(m, p) };
-    }
+    let product: unsafe fn(&Micro) = micro::instance!(product::<BITS>, m);
+    // SAFETY: the contract is the same; it is the instance for `m`.
+    unsafe { product(m) };
 }
 
-/// One panel by `T` tokens.
+/// All panels by `T` tokens.
 ///
 /// # Safety
 /// As [`micro::product`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn product<const BITS: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro, p: usize) {
+unsafe fn product<const BITS: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
+    let d = Maddubs::<BITS>(());
     if BITS == 4 {
-        // SAFETY: the contract is the same; as this function may run, the CPU has its features.
-        unsafe { micro::product::<Maddubs<BITS>, 2, T, HALVES, MINS>(Maddubs(()), m, p, 0) };
-        return;
-    }
-    for first in 0..2 {
+        // SAFETY: the contract is the same, a panel has two registers, and as this function may run, the CPU has its features.
+        unsafe { micro::product::<_, 2, T, HALVES, MINS>(d, m) };
+    } else {
         // SAFETY: as above.
-        unsafe { micro::product::<Maddubs<BITS>, 1, T, HALVES, MINS>(Maddubs(()), m, p, first) };
+        unsafe { micro::product::<_, 1, T, HALVES, MINS>(d, m) };
     }
 }
