@@ -32,8 +32,8 @@ pub(in crate::x86) trait Dots: Copy {
     /// So many registers of outputs, or fewer, are kept from group to group.
     const KEPT: usize;
 
-    /// `sums[token][r] = start[token] + Σ codes[line][r] · input[line][token]` for `R` registers of rows, where `start` makes up
-    /// for the code of zero. Who takes that off the codes needs no `start`.
+    /// `sums[token][r] = start[token] + Σ codes[line][r] · input[line][token]` for `R` registers of rows, where `start` makes
+    /// up for the code of zero. Who takes that off the codes needs no `start`.
     ///
     /// # Safety
     /// - The codes of a register, 32 bytes, can be read at each of `codes`, aligned, and so in each of `lines` lines from there
