@@ -116,17 +116,14 @@ impl WeightRows<'_> {
 
     /// Where the blocks of group `start` are, in a matrix of `groups` groups a row, for each of the 16 rows of panel number
     /// `panel < self.panels()`. Row-major: rows past the last one are the last one again. Panels: all the same address.
+    #[inline]
     pub(crate) fn pointers(&self, panel: usize, start: usize, groups: usize) -> [*const u8; ROWS] {
-        let bytes = start * self.row_bytes / groups.max(1);
-        std::array::from_fn(|row| {
-            let at = match self.layout {
-                PackLayout::RowMajor(_) => {
-                    (panel * ROWS + row).min(self.rows.saturating_sub(1)) * self.row_bytes + bytes
-                }
-                PackLayout::Panels(_) => panel * ROWS * self.row_bytes + ROWS * bytes,
-            };
-            self.data.get(at..).unwrap_or_default().as_ptr()
-        })
+        let first = self.data.as_ptr().wrapping_add(panel * ROWS * self.row_bytes + self.bytes(start, groups));
+        let last = match self.layout {
+            PackLayout::RowMajor(_) => (self.rows - panel * ROWS).min(ROWS) - 1,
+            PackLayout::Panels(_) => 0,
+        };
+        std::array::from_fn(|row| first.wrapping_add(row.min(last) * self.row_bytes))
     }
 
     /// Bytes from where [`pointers`](Self::pointers) lead for group 0 to group `start`, in a matrix of `groups` groups a row.

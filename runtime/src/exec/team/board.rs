@@ -30,8 +30,8 @@ use std::{
 use halfbyte_kernels::KernelError;
 
 use super::sync::{
-    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Stint, fence, sleep, spin_until,
-    yield_until,
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Start, Stint, fence, sleep,
+    spin_until, yield_until,
 };
 use crate::RuntimeError;
 
@@ -310,15 +310,23 @@ impl Board {
     fn wait(&self) {
         let over = || self.undone.0.load(Ordering::Acquire) == 0;
         let patience = self.patience.load(Ordering::Relaxed);
-        if spin_until(Duration::from_nanos(patience as u64), over) {
+        let grow = || {
             if patience < nanos(PATIENCE.end) {
                 self.patience.store((patience * 2).min(nanos(PATIENCE.end)), Ordering::Relaxed);
             }
-            return;
+        };
+        if spin_until(Duration::from_nanos(patience as u64), over) {
+            return grow();
+        }
+        let start = Start::now();
+        let yielded = yield_until(over);
+        if yielded && start.is_within(PATIENCE.end) {
+            // All were running, and this one might as well have spun.
+            return grow();
         }
         // A helper has units and has most likely lost its core. While this thread spins, that core stays lost.
         self.patience.store((patience / 4).max(nanos(PATIENCE.start)), Ordering::Relaxed);
-        if yield_until(over) {
+        if yielded {
             return;
         }
         let mut crew = self.lock();

@@ -43,6 +43,20 @@ pub(super) fn yield_until(mut ready: impl FnMut() -> bool) -> bool {
     })
 }
 
+/// When something began.
+pub(super) struct Start(Instant);
+
+impl Start {
+    pub(super) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Whether that is at most so long ago.
+    pub(super) fn is_within(&self, limit: Duration) -> bool {
+        self.0.elapsed() <= limit
+    }
+}
+
 /// How long a thread runs before it offers its core: less than any scheduler's time slice.
 const STINT: Duration = Duration::from_micros(1500);
 

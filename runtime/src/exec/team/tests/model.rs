@@ -36,6 +36,18 @@ mod sync {
         false
     }
 
+    pub(super) struct Start;
+
+    impl Start {
+        pub(super) fn now() -> Self {
+            Self
+        }
+
+        pub(super) fn is_within(&self, _: Duration) -> bool {
+            false
+        }
+    }
+
     pub(super) struct Stint;
 
     impl Stint {
