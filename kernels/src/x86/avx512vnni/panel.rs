@@ -13,19 +13,19 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::offset_of;
 
-use crate::panel::{Micro, Panel, Sums};
+use crate::panel::{Micro, Panel, ROWS, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 use crate::scalar;
 use crate::x86::avx2::micro::{Line, instance};
 
-/// Loads a line of a panel.
+/// Loads a line of a group of a panel.
 macro_rules! line {
-    ($at:expr) => {{
+    ($group:expr, $line:expr) => {{
         let line: __m512i;
         // SAFETY: reads 64 bytes of a group of a panel, initialised by the contract of `micro`; keeps no other register.
         unsafe {
-            asm!("vmovdqa64 {line}, [{at}]", line = out(zmm_reg) line, at = in(reg) $at,
-                options(nostack, preserves_flags, readonly));
+            asm!("vmovdqa64 {line}, [{at} + {offset}]", line = out(zmm_reg) line, at = in(reg) $group,
+                offset = const 4 * ROWS * $line, options(nostack, preserves_flags, readonly));
         }
         line
     }};
@@ -33,12 +33,12 @@ macro_rules! line {
 
 /// Loads four inputs of a token into every lane.
 macro_rules! input {
-    ($at:expr) => {{
+    ($group:expr, $word:expr) => {{
         let input: __m512i;
         // SAFETY: reads one word of the input, there by the contract of `micro`.
         unsafe {
-            asm!("vpbroadcastd {input}, dword ptr [{at}]", input = out(zmm_reg) input, at = in(reg) $at,
-                options(nostack, preserves_flags, readonly));
+            asm!("vpbroadcastd {input}, dword ptr [{at} + {offset}]", input = out(zmm_reg) input, at = in(reg) $group,
+                offset = const 4 * $word, options(nostack, preserves_flags, readonly));
         }
         input
     }};
@@ -93,6 +93,26 @@ unsafe fn product<const P: usize, const T: usize, const HALVES: bool, const MINS
         for (t, sums) in sums.iter_mut().enumerate().filter(|_| !MINS) {
             *sums = start(word(if HALVES { Field::NegatedSumLow } else { Field::NegatedSum }, t));
         }
+        let codes: [*const Line; P] = std::array::from_fn(|p| rows(m, p, offset_of!(Panel, codes)))
+            .map(|codes: *const Line| codes.wrapping_add(group * LINES));
+        macro_rules! for_token {
+            ($pair:literal, $lines:ident, $l:literal, $t:literal) => {
+                if $t < T {
+                    let input = input!(input, Field::Line(2 * $pair + $l).word(T, $t));
+                    for p in 0..P {
+                        dot!(sums[$t][p], $lines[$l][p], input);
+                    }
+                }
+            };
+        }
+        macro_rules! for_tokens {
+            ($pair:literal, $lines:ident, $t:literal, $next:literal) => {
+                for_token!($pair, $lines, 0, $t);
+                for_token!($pair, $lines, 0, $next);
+                for_token!($pair, $lines, 1, $t);
+                for_token!($pair, $lines, 1, $next);
+            };
+        }
         // Written out: as a loop, every round moves registers.
         macro_rules! pair {
             ($pair:literal) => {
@@ -104,22 +124,14 @@ unsafe fn product<const P: usize, const T: usize, const HALVES: bool, const MINS
                     }
                 }
                 let mut lines = [[_mm512_setzero_si512(); P]; 2];
-                for (l, lines) in lines.iter_mut().enumerate() {
-                    for (p, line) in lines.iter_mut().enumerate() {
-                        let codes: *const Line = rows(m, p, offset_of!(Panel, codes));
-                        *line = line!(codes.wrapping_add(group * LINES + 2 * $pair + l));
-                    }
+                for p in 0..P {
+                    lines[0][p] = line!(codes[p], 2 * $pair);
                 }
-                for (two, sums) in sums.chunks_mut(2).enumerate() {
-                    for (l, lines) in lines.iter().enumerate() {
-                        for (t, sums) in sums.iter_mut().enumerate() {
-                            let input = input!(input.wrapping_add(Field::Line(2 * $pair + l).word(T, 2 * two + t)));
-                            for (sum, line) in sums.iter_mut().zip(lines) {
-                                dot!(*sum, *line, input);
-                            }
-                        }
-                    }
+                for p in 0..P {
+                    lines[1][p] = line!(codes[p], 2 * $pair + 1);
                 }
+                for_tokens!($pair, lines, 0, 1);
+                for_tokens!($pair, lines, 2, 3);
             };
         }
         pair!(0);

@@ -310,11 +310,7 @@ impl Board {
     fn wait(&self) {
         let over = || self.undone.0.load(Ordering::Acquire) == 0;
         let patience = self.patience.load(Ordering::Relaxed);
-        let grow = || {
-            if patience < nanos(PATIENCE.end) {
-                self.patience.store((patience * 2).min(nanos(PATIENCE.end)), Ordering::Relaxed);
-            }
-        };
+        let grow = || self.patience.store((patience * 2).min(nanos(PATIENCE.end)), Ordering::Relaxed);
         if spin_until(Duration::from_nanos(patience as u64), over) {
             return grow();
         }
