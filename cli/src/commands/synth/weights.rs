@@ -114,14 +114,14 @@ impl Blocks {
     /// `None` for formats that are encoded from numbers.
     fn new(ty: QuantType, deviation: f32) -> Result<Option<Self>, FormatError> {
         // Root mean squares of a block with scale 1 and random bits. q has variance (levels^2 - 1) / 12; an odd
-        // scale byte in -128..128 has mean square 5461, an odd one of 6 bits 1365 and variance 341; a minimum has 341.25.
+        // scale byte in -128..128 has mean square 5461, an odd one of 6 bits 1365 and variance 341.
         let (scale_at, rms, signed) = match ty {
             QuantType::Q4_0 => (0, (21.25f32 + 0.25).sqrt(), true),
             QuantType::Q5_0 => (0, (85.25f32 + 0.25).sqrt(), true),
             QuantType::Q8_0 => (0, (5461.25f32 + 0.25).sqrt(), false),
             QuantType::Q6_K => (208, ((341.25f32 + 0.25) * 5461.0).sqrt(), false),
             // sc * q - 7.5 * m = sc * (q - 7.5) + 7.5 * (sc - m), see below.
-            QuantType::Q4_K => (0, (1365.0 * 21.25 + 7.5f32 * 7.5 * (341.0 + 341.25 + 0.25)).sqrt(), false),
+            QuantType::Q4_K => (0, (1365.0 * 21.25 + 7.5f32 * 7.5 * 2.0 * 341.0).sqrt(), false),
             _ => return Ok(None),
         };
         let sizes = |unit: f32, signed: bool| {
@@ -151,10 +151,11 @@ impl Blocks {
         match ty {
             QuantType::Q8_0 => block[2..].iter_mut().for_each(|q| *q = (*q as i8).max(-127) as u8),
             QuantType::Q6_K => block[192..208].iter_mut().for_each(|scale| *scale |= 1),
-            // Scales 0 to 3 are bits 0 to 5 of bytes 4 to 7; of scales 4 to 7 bits 0 to 3 are in bytes 12 to 15.
+            // Four scales, then four minima, are bits 0 to 5 of bytes 4 to 11; bits 0 to 3 of the other four of each are a
+            // half of bytes 12 to 15. Minima have the mean of the scales.
             QuantType::Q4_K => {
-                block[4..8].iter_mut().for_each(|scale| *scale |= 1);
-                block[12..16].iter_mut().for_each(|scale| *scale |= 1);
+                block[4..12].iter_mut().for_each(|pair| *pair |= 1);
+                block[12..16].iter_mut().for_each(|pair| *pair |= 0x11);
             }
             _ => {}
         }
