@@ -189,7 +189,8 @@ impl Board {
     }
 
     /// Runs all units of `job` on this thread and whatever helpers come; false, and nothing done, if another caller's
-    /// step is on the board or there are more than `u32` counts. `call` brings the pool's threads to [`help`](Self::help) with the shift it is given.
+    /// step is on the board or a `u32` cannot count the units. `call` brings the pool's threads to [`help`](Self::help)
+    /// with the shift it is given.
     pub(super) fn run(&self, job: &Job<'_>, call: impl FnOnce(usize)) -> bool {
         let Ok(units) = u32::try_from(job.units) else { return false };
         let _turn = match self.turn.try_lock() {
@@ -214,7 +215,7 @@ impl Board {
             // Release: who takes units sees the four stores above, and whatever the caller wrote before.
             left.0.store(span.pack(), Ordering::Release);
         }
-        // Release: who sees the new number finds units. Whoever does not misses a step.
+        // Release: who sees the new number finds units. Nothing but time depends on it: who does not misses a step.
         steps.fetch_add(1, Ordering::Release);
         self.work(0, || ());
         self.wait();
