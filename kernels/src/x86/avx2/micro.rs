@@ -221,6 +221,8 @@ unsafe fn add<D: Dots, const R: usize, const T: usize>(
         for (t, (out, sums)) in kept.iter_mut().zip(&sums).enumerate() {
             // SAFETY: by the contract.
             unsafe { add_scaled(out, sums, &part, t) };
+            // SAFETY: by the contract.
+            unsafe { take_minima(out, &part, t) };
         }
         return;
     }
@@ -233,6 +235,14 @@ unsafe fn add<D: Dots, const R: usize, const T: usize>(
         for (t, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
             // SAFETY: by the contract.
             unsafe { add_scaled(out, sums, &part, 2 * pair + t) };
+        }
+        if part.mins.is_some() {
+            // Scales and minima at a time are too many registers.
+            read_again();
+            for (t, out) in out.iter_mut().enumerate().take(sums.len()) {
+                // SAFETY: by the contract.
+                unsafe { take_minima(out, &part, 2 * pair + t) };
+            }
         }
         // SAFETY: as above.
         unsafe { store(at, &out, sums.len()) };
@@ -272,11 +282,11 @@ unsafe fn start<const R: usize, const T: usize>(part: &Part<R>) -> [__m256i; T] 
     start
 }
 
-/// Of token `t`, `out = fma(sum, scale · 2^e, out)`, then `fma(-min, Σ input · 2^e, out)`. The power of two goes into the
-/// exponent of the scale. For one token, as the compiler does not inline functions for more.
+/// Of token `t`, `out = fma(sum, scale · 2^e, out)`. The power of two goes into the exponent of the scale. For one token, as
+/// the compiler does not inline functions for more.
 ///
 /// # Safety
-/// Scales and minima of `R` registers, and words of more than `t` tokens, can be read.
+/// Scales of `R` registers, and words of more than `t` tokens, can be read.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn add_scaled<const R: usize>(out: &mut [__m256; R], sums: &[__m256i; R], part: &Part<R>, t: usize) {
@@ -288,6 +298,15 @@ unsafe fn add_scaled<const R: usize>(out: &mut [__m256; R], sums: &[__m256i; R],
         let scale = _mm256_castsi256_ps(_mm256_add_epi32(scale, power));
         *out = _mm256_fmadd_ps(_mm256_cvtepi32_ps(*sum), scale, *out);
     }
+}
+
+/// Of token `t`, `out = fma(-min, Σ input · 2^e, out)`, if there are minima.
+///
+/// # Safety
+/// Minima of `R` registers, and words of more than `t` tokens, can be read.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn take_minima<const R: usize>(out: &mut [__m256; R], part: &Part<R>, t: usize) {
     let Some((mins, sums)) = part.mins else { return };
     // SAFETY: a word a token.
     let sum = _mm256_set1_ps(f32::from_bits(unsafe { *sums.wrapping_add(t) }));
