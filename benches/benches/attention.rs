@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use halfbyte_benches::{Rng, agrees_with_scalar, kernels, size};
 use halfbyte_kernels::ops::{self, AttentionGqa, Queries};
-use halfbyte_kernels::{Kernels, KvLayout, KvType, Tile};
+use halfbyte_kernels::{KV_PAGE, Kernels, KvLayout, KvPart, KvType, Tile};
 
 const HEAD_DIM: usize = 128;
 
@@ -12,12 +12,16 @@ const BLOCK: usize = 16;
 
 const TYPES: [(KvType, &str); 2] = [(KvType::F32, "f32"), (KvType::F16, "f16")];
 
-fn filled(k: &Kernels, layout: &KvLayout, rng: &mut Rng) -> Vec<u8> {
-    let mut cache = vec![0; layout.len_bytes().expect("small")];
-    for pos in 0..layout.capacity {
-        ops::kv_append(k, layout, &mut cache, pos, &rng.floats(HEAD_DIM)).expect("fits");
+/// Pages of `len` positions.
+fn filled(k: &Kernels, layout: &KvLayout, len: usize, rng: &mut Rng) -> Vec<Vec<u8>> {
+    let mut pages = vec![vec![0; layout.page_bytes().expect("small")]; len.div_ceil(KV_PAGE)];
+    for pos in 0..len {
+        let (keys, values) = pages[pos / KV_PAGE].split_at_mut(layout.half_bytes().expect("small"));
+        for (part, half) in [(KvPart::Keys, keys), (KvPart::Values, values)] {
+            ops::kv_append(k, layout, part, half, pos % KV_PAGE, &rng.floats(HEAD_DIM)).expect("fits");
+        }
     }
-    cache
+    pages
 }
 
 /// The last `tokens` of `len` positions.
@@ -26,17 +30,16 @@ fn bench(c: &mut Criterion, kind: &str, len: usize, tokens: usize, groups: &[usi
     for k in kernels() {
         for (ty, ty_name) in TYPES {
             for &heads in groups {
-                let layout = KvLayout { ty, kv_heads: 1, head_dim: HEAD_DIM, capacity: len };
+                let layout = KvLayout { ty, kv_heads: 1, head_dim: HEAD_DIM };
                 let mut rng = Rng(3);
-                let (keys, values) = (filled(&k, &layout, &mut rng), filled(&k, &layout, &mut rng));
+                let pages = filled(&k, &layout, len, &mut rng);
                 let rows = heads * HEAD_DIM;
                 let q = rng.floats(tokens * rows);
                 let scale = 1.0 / (HEAD_DIM as f32).sqrt();
                 let attend = |k: &Kernels, out: &mut [f32]| {
                     for (i, (q, out)) in q.chunks(BLOCK * rows).zip(out.chunks_mut(BLOCK * rows)).enumerate() {
                         let pos = len - tokens + i * BLOCK;
-                        let (keys, values) = (&keys, &values);
-                        let a = AttentionGqa { layout: &layout, keys, values, pos, window: None, scale };
+                        let a = AttentionGqa { layout: &layout, pages: &pages, pos, window: None, scale };
                         let mut out = Tile::new(out, q.len() / rows, rows)?;
                         ops::attention_gqa(k, &a, 0, Queries { data: q, stride: rows }, &mut out)?;
                     }
@@ -49,7 +52,7 @@ fn bench(c: &mut Criterion, kind: &str, len: usize, tokens: usize, groups: &[usi
                 let shape = format!("heads={heads},head_dim={HEAD_DIM},len={len}");
                 let seen: usize = (len - tokens + 1..=len).sum();
                 group.throughput(match tokens {
-                    1 => Throughput::Bytes(2 * keys.len() as u64),
+                    1 => Throughput::Bytes((layout.page_bytes().expect("small") / KV_PAGE * len) as u64),
                     _ => Throughput::Elements((2 * rows * seen) as u64),
                 });
                 group.bench_function(BenchmarkId::new(name, shape), |b| {
@@ -63,7 +66,9 @@ fn bench(c: &mut Criterion, kind: &str, len: usize, tokens: usize, groups: &[usi
 fn attention(c: &mut Criterion) {
     bench(c, "decode", size(64, 5), 1, &[1, 4]);
     bench(c, "decode", size(1024, 70), 1, &[1, 4, 8]);
+    bench(c, "decode", size(4096, 70), 1, &[4]);
     bench(c, "prefill", size(512, 70), size(512, 40), &[1, 4, 8]);
+    bench(c, "prefill", size(4096, 70), size(512, 40), &[4]);
 }
 
 criterion_group!(benches, attention);

@@ -49,7 +49,7 @@ mod x86;
 
 pub use error::KernelError;
 pub use isa::{Isa, Kernels};
-pub use ops::kv::{KvLayout, KvType};
+pub use ops::kv::{KV_PAGE, KvLayout, KvPages, KvPart, KvType, MAX_HEAD_DIM};
 pub use pack::{PackLayout, PackedMatrix, U4Rows, pack_rows, pack_u4};
 pub use quant_tile::QuantTile;
 pub use quantized::{ActivationType, Activations, quantized_words};

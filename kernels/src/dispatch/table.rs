@@ -8,11 +8,10 @@
 use halfbyte_formats::QuantType;
 use halfbyte_formats::quant::PanelType;
 
-use crate::KvType;
-use crate::Tile;
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::{PackLayout, WeightRows};
 use crate::panel::PanelKernel;
+use crate::{KvLayout, KvPart, Tile};
 
 /// `out[t][r] = Σ_k w[r][k] · x[t][k]`: `w: (out.rows(), depth)` row-major, `x: (out.tokens(), depth)`, `depth > 0`.
 pub(crate) type MatmulFn = unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
@@ -24,6 +23,13 @@ pub(crate) type QuantizeFn = unsafe fn(x: &[f32], stride: usize, tokens: usize, 
 
 /// `x` and `out: (tokens, weight.len())`.
 pub(crate) type LayerNormFn = unsafe fn(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
+
+/// `half: (layout.half_bytes())`, `slot < KV_PAGE`, `row: (head_dim)`.
+pub(crate) type KvAppendFn = unsafe fn(layout: &KvLayout, part: KvPart, half: &mut [u8], slot: usize, row: &[f32]);
+
+/// `q: (heads, head_dim)`, `part: (part_len(heads, head_dim))`; the split has visible positions.
+pub(crate) type AttentionPartFn =
+    unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, split: usize, q: &[f32], part: &mut [f32]);
 
 /// How one format in one layout is multiplied.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +73,10 @@ pub(crate) struct KernelTable {
     pub(crate) silu_mul: unsafe fn(gate: &mut [f32], up: &[f32]),
     pub(crate) add: unsafe fn(x: &mut [f32], y: &[f32]),
     pub(crate) softmax: unsafe fn(x: &mut [f32]),
-    pub(crate) kv_append: unsafe fn(ty: KvType, cell: &mut [u8], row: &[f32]),
+    pub(crate) kv_append: KvAppendFn,
     pub(crate) attention_gqa: unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: Queries<'_>, out: &mut Tile<'_>),
+    pub(crate) attention_part: AttentionPartFn,
+    pub(crate) attention_merge: unsafe fn(head_dim: usize, parts: &[f32], out: &mut [f32]),
 }
 
 impl KernelTable {

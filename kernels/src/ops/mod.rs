@@ -2,7 +2,7 @@
 //! table of the chosen [`Kernels`](crate::Kernels).
 
 mod act;
-mod attention;
+pub(crate) mod attention;
 pub(crate) mod kv;
 mod matmul;
 mod norm;
@@ -11,7 +11,7 @@ mod softmax;
 mod swiglu;
 
 pub use act::{add, add_bias, silu_mul};
-pub use attention::{AttentionGqa, Queries, attention_gqa};
+pub use attention::{AttentionGqa, KV_SPLIT, Queries, attention_gqa, attention_merge, attention_part, part_len};
 pub use kv::kv_append;
 pub use matmul::{Store, decode_row, matmul, quantize};
 pub use norm::{layer_norm, rms_norm};

@@ -52,4 +52,6 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     softmax: softmax::softmax,
     kv_append: kv::kv_append,
     attention_gqa: attention::attention_gqa,
+    attention_part: attention::attention_part,
+    attention_merge: attention::attention_merge,
 };

@@ -1,19 +1,20 @@
-//! One head of one position into the cache.
+//! One head of one position into a page of the cache.
 
 use super::{LANES, Simd};
-use crate::KvType;
+use crate::ops::kv::cell;
+use crate::{KvLayout, KvPart, KvType};
 
-/// Stores `row: (head_dim,)` into `cell`, `head_dim` elements of `ty`. See [`ops::kv_append`](crate::ops::kv_append).
+/// See [`ops::kv_append`](crate::ops::kv_append).
 #[inline(always)]
-pub(crate) fn kv_append<S: Simd>(s: S, ty: KvType, cell: &mut [u8], row: &[f32]) {
-    match ty {
+pub(crate) fn kv_append<S: Simd>(s: S, layout: &KvLayout, _: KvPart, half: &mut [u8], slot: usize, row: &[f32]) {
+    match layout.ty {
         KvType::F32 => {
-            for (cell, x) in cell.as_chunks_mut().0.iter_mut().zip(row) {
+            for (cell, x) in cell(half, slot, 4 * row.len()).as_chunks_mut().0.iter_mut().zip(row) {
                 *cell = x.to_le_bytes();
             }
         }
         KvType::F16 => {
-            let (cells, cell_tail) = cell.as_chunks_mut::<{ 2 * LANES }>();
+            let (cells, cell_tail) = cell(half, slot, 2 * row.len()).as_chunks_mut::<{ 2 * LANES }>();
             let (rows, row_tail) = row.as_chunks::<LANES>();
             for (cell, row) in cells.iter_mut().zip(rows) {
                 s.store_f16(s.load(row), cell);

@@ -74,8 +74,8 @@ impl<T> DerefMut for Guarded<T> {
     }
 }
 
-impl AsRef<[u8]> for Guarded<u8> {
-    fn as_ref(&self) -> &[u8] {
+impl<T> AsRef<[T]> for Guarded<T> {
+    fn as_ref(&self) -> &[T] {
         self
     }
 }

@@ -13,10 +13,10 @@ use super::arrays::Arrays;
 use super::guard::{Guarded, Side};
 use super::{Rng, cases, tables};
 use crate::dispatch::table::{Kernel, KernelTable};
-use crate::ops::{AttentionGqa, Queries};
+use crate::ops::{AttentionGqa, Queries, part_len};
 use crate::pack::{PackLayout, WeightRows};
 use crate::simd::{self, Brain, Decode, Elements, Half, Plain, Single, TOKENS};
-use crate::{ActivationType, Isa, KvLayout, KvType, PackedMatrix, Tile, scalar};
+use crate::{ActivationType, Isa, KV_PAGE, KvLayout, KvPart, KvType, PackedMatrix, Tile, scalar};
 
 /// A table of [`Arrays`].
 static ARRAYS: KernelTable = KernelTable {
@@ -36,9 +36,12 @@ static ARRAYS: KernelTable = KernelTable {
     silu_mul: |gate, up| simd::silu_mul(Arrays, gate, up),
     add: |x, y| simd::add(Arrays, x, y),
     softmax: |x| simd::softmax(Arrays, x),
-    kv_append: |ty, cell, row| simd::kv_append(Arrays, ty, cell, row),
+    kv_append: |layout, part, half, slot, row| simd::kv_append(Arrays, layout, part, half, slot, row),
     // SAFETY: called under the contract of the table.
     attention_gqa: |a, kv_head, q, out| unsafe { simd::attention_gqa(Arrays, a, kv_head, q, out) },
+    // SAFETY: as above.
+    attention_part: |a, kv_head, split, q, part| unsafe { simd::attention_part(Arrays, a, kv_head, split, q, part) },
+    attention_merge: |head_dim, parts, out| simd::attention_merge(Arrays, head_dim, parts, out),
     ..scalar::TABLE
 };
 
@@ -72,7 +75,7 @@ enum Side {
 }
 
 /// A copy of `data` beside a page that cannot be touched, if the system has such.
-fn beside<T: Copy>(data: &[T], side: Side) -> impl DerefMut<Target = [T]> + use<T> {
+fn beside<T: Copy + Send + Sync>(data: &[T], side: Side) -> impl DerefMut<Target = [T]> + AsRef<[T]> + Sync + use<T> {
     #[cfg(all(unix, not(miri)))]
     return Guarded::new(data, side);
     #[cfg(not(all(unix, not(miri))))]
@@ -197,15 +200,19 @@ fn cache() {
         let mut rng = Rng(n as u64);
         let any: Vec<f32> = (0..n).map(|_| rng.float()).collect();
         for ty in [KvType::F16, KvType::F32] {
+            let layout = KvLayout { ty, kv_heads: 1, head_dim: n };
+            let bytes = layout.half_bytes().expect("small");
             let run = |table: &KernelTable, side| {
-                let mut cell = beside(&vec![0x5au8; n * ty.size_bytes()], side);
-                // SAFETY: the table of a CPU that runs it, and right shapes.
-                unsafe { (table.kv_append)(ty, &mut cell, &beside(&any, side)) };
+                let mut half = beside(&vec![0x5au8; bytes], side);
+                for slot in [0, KV_PAGE - 1] {
+                    // SAFETY: the table of a CPU that runs it, and right shapes.
+                    unsafe { (table.kv_append)(&layout, KvPart::Keys, &mut half, slot, &beside(&any, side)) };
+                }
                 match ty {
-                    KvType::F32 => cell.to_vec(),
+                    KvType::F32 => half.to_vec(),
                     // NaN is NaN.
                     KvType::F16 => {
-                        let halves = cell.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x));
+                        let halves = half.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x));
                         halves.flat_map(|x| if x.is_nan() { [0xff; 2] } else { x.to_le_bytes() }).collect()
                     }
                 }
@@ -294,35 +301,63 @@ struct Shape {
 
 fn check_attention(shape: &Shape, rng: &mut Rng) {
     let Shape { ty, head_dim, heads, pos, tokens, window } = *shape;
-    let layout = KvLayout { ty, kv_heads: 2, head_dim, capacity: pos + tokens };
-    let mut cache = || {
-        let elements = floats(rng, 2 * layout.capacity * head_dim);
-        let mut bytes = vec![0; layout.len_bytes().expect("small")];
-        // SAFETY: one cell of all elements.
-        unsafe { (scalar::TABLE.kv_append)(ty, &mut bytes, &elements) };
-        bytes
+    let layout = KvLayout { ty, kv_heads: 2, head_dim };
+    let half = layout.half_bytes().expect("small");
+    let mut page = || {
+        let mut page = vec![0; layout.page_bytes().expect("small")];
+        for half in page.chunks_exact_mut(half) {
+            for slot in 0..KV_PAGE {
+                // SAFETY: right shapes.
+                unsafe { (scalar::TABLE.kv_append)(&layout, KvPart::Keys, half, slot, &floats(rng, head_dim)) };
+            }
+        }
+        page
     };
-    let (keys, values) = (cache(), cache());
+    let pages: Vec<Vec<u8>> = (0..(pos + tokens).div_ceil(KV_PAGE)).map(|_| page()).collect();
     let (row, stride) = (heads * head_dim, heads * head_dim + 5);
     let q = floats(rng, (tokens - 1) * stride + row);
     let what = format!("{ty:?}, {heads} heads of {head_dim}, {tokens} tokens from {pos}, window {window:?}");
-    // The last head ends where the cache ends, the first begins where it begins.
+    let guarded = |side| pages.iter().map(|page| beside(page, side)).collect::<Vec<_>>();
+    // The values of the last head end where the page ends, the keys of the first begin where it begins.
     for kv_head in [0, 1] {
         check(&what, &vec![f32::NAN; tokens * row], |table, side, out| {
-            let (keys, values) = (beside(&keys, side), beside(&values, side));
-            let a = AttentionGqa { layout: &layout, keys: &keys, values: &values, pos, window, scale: 0.7 };
+            let pages = guarded(side);
+            let a = AttentionGqa { layout: &layout, pages: &pages, pos, window, scale: 0.7 };
             let q = beside(&q, side);
             let mut out = Tile::new(out, tokens, row).expect("right length");
             // SAFETY: the table of a CPU that runs it, and right shapes.
             unsafe { (table.attention_gqa)(&a, kv_head, Queries { data: &q, stride }, &mut out) };
+        });
+        check(&format!("{what}, in parts"), &vec![f32::NAN; row], |table, side, out| {
+            let pages = guarded(side);
+            let a = AttentionGqa { layout: &layout, pages: &pages, pos, window, scale: 0.7 };
+            let q = beside(&q[..row], side);
+            let mut parts = Vec::new();
+            for split in a.splits() {
+                let mut part = beside(&vec![f32::NAN; part_len(heads, head_dim).expect("small")], side);
+                // SAFETY: as above.
+                unsafe { (table.attention_part)(&a, kv_head, split, &q, &mut part) };
+                parts.extend_from_slice(&part);
+            }
+            // SAFETY: as above.
+            unsafe { (table.attention_merge)(head_dim, &beside(&parts, side), out) };
         });
     }
 }
 
 #[test]
 fn attention() {
-    let shapes = [(3, 2, 0, 2), (128, 4, 130, 20), (64, 7, 60, 9), (96, 1, 0, 70), (300, 2, 63, 3), (20, 13, 64, 11)];
-    for (i, (head_dim, heads, pos, tokens)) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 6 }).enumerate() {
+    let shapes = [
+        (3, 2, 0, 2),
+        (128, 4, 130, 20),
+        (64, 7, 60, 9),
+        (96, 1, 0, 70),
+        (300, 2, 63, 3),
+        (20, 13, 64, 11),
+        (40, 5, 1020, 9),
+        (16, 2, 2040, 40),
+    ];
+    for (i, (head_dim, heads, pos, tokens)) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 8 }).enumerate() {
         for ty in [KvType::F32, KvType::F16] {
             for window in [None, Some(1), Some(40), Some(70)].into_iter().take(if cfg!(miri) { 2 } else { 4 }) {
                 let shape = Shape { ty, head_dim, heads, pos, tokens, window };

@@ -1,8 +1,10 @@
 //! Grouped-query attention.
 
+use std::ops::Range;
+
 use half::f16;
-use halfbyte_kernels::ops::{AttentionGqa, Queries};
-use halfbyte_kernels::{Isa, Kernels, KvLayout, KvType, Tile, ops};
+use halfbyte_kernels::ops::{AttentionGqa, KV_SPLIT, Queries};
+use halfbyte_kernels::{Isa, KV_PAGE, Kernels, KvLayout, KvPages, KvType, Tile, ops};
 use proptest::prelude::*;
 
 use crate::common::{ROUNDING, Rng, assert_close, bits, cases, for_each_isa, guarded};
@@ -10,28 +12,51 @@ use crate::common::{ROUNDING, Rng, assert_close, bits, cases, for_each_isa, guar
 /// A head size for tests that are not about it.
 const SMALL_DIM: usize = if cfg!(miri) { 1 } else { 32 };
 
-/// A cache: its bytes, and the numbers they stand for.
+/// A cache: its pages, and the numbers of one head that they stand for.
 #[derive(Clone)]
 struct Cache {
-    bytes: Box<[u8]>,
+    pages: Vec<Box<[u8]>>,
+    /// Those that may be looked at.
+    seen: Range<usize>,
+    /// `(positions, head_dim)`
+    keys: Vec<f32>,
     values: Vec<f32>,
 }
 
+impl KvPages for Cache {
+    fn page(&self, index: usize) -> &[u8] {
+        assert!(self.seen.contains(&index), "page {index} is looked at, {:?} are seen", self.seen);
+        &self.pages[index]
+    }
+}
+
 impl Cache {
-    /// Filled up to position `len`; all that lies behind is NaN.
-    fn new(layout: &KvLayout, len: usize, spread: f32, rng: &mut Rng) -> Self {
-        let mut values = vec![f32::NAN; layout.kv_heads * layout.capacity * layout.head_dim];
-        for head in values.chunks_exact_mut(layout.capacity * layout.head_dim) {
-            head.iter_mut().take(len * layout.head_dim).for_each(|x| *x = rng.unit() * spread);
-        }
-        let (bytes, values): (Vec<Vec<u8>>, Vec<f32>) = match layout.ty {
-            KvType::F32 => values.iter().map(|x| (x.to_le_bytes().to_vec(), *x)).unzip(),
-            _ => {
-                let halves = values.iter().map(|x| f16::from_f32(*x));
-                halves.map(|x| (x.to_le_bytes().to_vec(), x.to_f32())).unzip()
+    /// Filled up to position `len`; all that lies behind is NaN, and so are the other heads.
+    fn new(layout: &KvLayout, kv_head: usize, len: usize, spread: f32, rng: &mut Rng) -> Self {
+        let bytes = layout.page_bytes().expect("small");
+        // A quiet NaN of either format.
+        let page = vec![0xff; bytes].into_boxed_slice();
+        let pages = len.div_ceil(KV_PAGE);
+        let (keys, values) = (vec![0.0; len * layout.head_dim], vec![0.0; len * layout.head_dim]);
+        let mut cache = Self { pages: vec![page; pages], seen: 0..pages, keys, values };
+        for part in [0, 1] {
+            for i in 0..len * layout.head_dim {
+                cache.set(layout, kv_head, part, i, rng.unit() * spread);
             }
+        }
+        cache
+    }
+
+    /// Sets element `i` of the keys (part 0) or values (part 1) of a head, `(positions, head_dim)`.
+    fn set(&mut self, layout: &KvLayout, kv_head: usize, part: usize, i: usize, x: f32) {
+        let (dim, pos) = (layout.head_dim, i / layout.head_dim);
+        let at = ((2 * kv_head + part) * KV_PAGE + pos % KV_PAGE) * dim + i % dim;
+        let (bytes, x): (&[u8], f32) = match layout.ty {
+            KvType::F32 => (&x.to_le_bytes(), x),
+            _ => (&f16::from_f32(x).to_le_bytes(), f16::from_f32(x).to_f32()),
         };
-        Self { bytes: bytes.concat().into_boxed_slice(), values }
+        self.pages[pos / KV_PAGE][at * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
+        [&mut self.keys, &mut self.values][part][i] = x;
     }
 }
 
@@ -50,7 +75,7 @@ struct Case {
 /// The last `tokens` of `len` positions.
 fn case(ty: KvType, head_dim: usize, heads: usize, len: usize, tokens: usize) -> Case {
     Case {
-        layout: KvLayout { ty, kv_heads: 2, head_dim, capacity: len + 3 },
+        layout: KvLayout { ty, kv_heads: 2, head_dim },
         heads,
         kv_head: 1,
         pos: len - tokens,
@@ -62,18 +87,34 @@ fn case(ty: KvType, head_dim: usize, heads: usize, len: usize, tokens: usize) ->
 }
 
 /// The inputs of a case.
+#[derive(Clone)]
 struct Inputs {
-    keys: Cache,
-    values: Cache,
+    cache: Cache,
     q: Box<[f32]>,
 }
 
 impl Case {
     fn inputs(&self) -> Inputs {
         let mut rng = Rng(self.seed);
-        let mut cache = || Cache::new(&self.layout, self.pos + self.tokens, self.spread, &mut rng);
-        let (keys, values) = (cache(), cache());
-        Inputs { keys, values, q: rng.floats(self.tokens * self.row()) }
+        let cache = Cache::new(&self.layout, self.kv_head, self.pos + self.tokens, self.spread, &mut rng);
+        Inputs { cache, q: rng.floats(self.tokens * self.row()) }
+    }
+
+    /// What token `token` sees.
+    fn visible(&self, token: usize) -> Range<usize> {
+        let end = self.pos + token + 1;
+        end.saturating_sub(self.window.unwrap_or(end))..end
+    }
+
+    /// Calls `test` with what tokens `tokens` attend to; only the pages may be looked at that they see.
+    fn with(&self, inputs: &Inputs, tokens: &Range<usize>, test: impl FnOnce(&AttentionGqa<'_>)) {
+        let mut cache = inputs.cache.clone();
+        if !tokens.is_empty() {
+            let (start, end) = (self.visible(tokens.start).start, self.visible(tokens.end - 1).end);
+            cache.seen = start / KV_PAGE..end.div_ceil(KV_PAGE);
+        }
+        let (pos, window, scale) = (self.pos + tokens.start, self.window, self.scale());
+        test(&AttentionGqa { layout: &self.layout, pages: &cache, pos, window, scale });
     }
 
     /// Elements of a token's queries, and of its results.
@@ -86,35 +127,45 @@ impl Case {
     }
 
     /// Tokens `tokens` of the run, in one call.
-    fn attend(&self, k: &Kernels, inputs: &Inputs, tokens: std::ops::Range<usize>) -> Vec<f32> {
+    fn attend(&self, k: &Kernels, inputs: &Inputs, tokens: Range<usize>) -> Vec<f32> {
         let (row, n) = (self.row(), tokens.len());
-        let a = AttentionGqa {
-            layout: &self.layout,
-            keys: &inputs.keys.bytes,
-            values: &inputs.values.bytes,
-            pos: self.pos + tokens.start,
-            window: self.window,
-            scale: self.scale(),
-        };
         let q = Queries { data: &inputs.q[tokens.start * row..tokens.end * row], stride: row };
         guarded(n * row, |out| {
             let mut out = Tile::new(out, n, row).expect("right length");
-            ops::attention_gqa(k, &a, self.kv_head, q, &mut out).expect("right shapes");
+            self.with(inputs, &tokens, |a| ops::attention_gqa(k, a, self.kv_head, q, &mut out).expect("right shapes"));
         })
+    }
+
+    /// A token, each of its splits for itself.
+    fn attend_in_parts(&self, k: &Kernels, inputs: &Inputs, token: usize) -> Vec<f32> {
+        let (dim, row) = (self.layout.head_dim, self.row());
+        let q = &inputs.q[token * row..(token + 1) * row];
+        let len = ops::part_len(self.heads, dim).expect("small");
+        let mut parts = Vec::new();
+        self.with(inputs, &(token..token + 1), |a| {
+            let Range { start, end } = self.visible(token);
+            assert_eq!(a.splits(), start / KV_SPLIT..end.div_ceil(KV_SPLIT));
+            // The last one first: they do not depend on each other.
+            let parts_of = |split| {
+                guarded(len, |part| ops::attention_part(k, a, self.kv_head, split, q, part).expect("right shapes"))
+            };
+            let mut each: Vec<_> = a.splits().rev().map(parts_of).collect();
+            each.reverse();
+            parts = each.concat();
+        });
+        guarded(row, |out| ops::attention_merge(k, dim, &parts, out).expect("right shapes"))
     }
 
     /// What `f64` gives for a token: for each element of its result the value and, of each term's share in the error,
     /// the magnitude; then the largest magnitude of a score.
     fn oracle(&self, inputs: &Inputs, token: usize) -> (Vec<(f64, f64)>, f64) {
         let (dim, row) = (self.layout.head_dim, self.row());
-        let end = self.pos + token + 1;
-        let visible = end.saturating_sub(self.window.unwrap_or(end))..end;
-        let head = self.kv_head * self.layout.capacity * dim;
+        let visible = self.visible(token);
         let (mut results, mut largest) = (Vec::new(), 0.0f64);
         for q in inputs.q[token * row..(token + 1) * row].chunks(dim) {
             let mut scores = Vec::new();
             for j in visible.clone() {
-                let key = &inputs.keys.values[head + j * dim..][..dim];
+                let key = &inputs.cache.keys[j * dim..][..dim];
                 let products = q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k));
                 let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
                 scores.push(f64::from(self.scale()) * sum);
@@ -125,7 +176,7 @@ impl Case {
             let total: f64 = powers.iter().sum();
             let mut sums = vec![(0.0, 0.0); dim];
             for (j, power) in visible.clone().zip(&powers) {
-                let value = &inputs.values.values[head + j * dim..][..dim];
+                let value = &inputs.cache.values[j * dim..][..dim];
                 for ((sum, size), v) in sums.iter_mut().zip(value) {
                     let term = power / total * f64::from(*v);
                     (*sum, *size) = (*sum + term, *size + term.abs());
@@ -139,7 +190,8 @@ impl Case {
     /// Roundings between inputs and a result, relative to the magnitudes of the oracle.
     fn bound(&self, k: &Kernels, largest: f64) -> f64 {
         let (dim, len) = (self.layout.head_dim, self.pos + self.tokens);
-        let tiles = len.div_ceil(64) + 1;
+        // Splits are merged as tiles are.
+        let tiles = len.div_ceil(KV_PAGE) + 1 + len.div_ceil(KV_SPLIT) + 1;
         // A score is a dot product, a scaling and a difference; its absolute error is the relative one of its
         // exponential, in the numerator and in the sum. The dot product is sixteen chains and a tree, or one chain.
         let chain = if matches!(k.isa(), Isa::Scalar | Isa::Portable) { dim.div_ceil(16) } else { dim };
@@ -150,11 +202,13 @@ impl Case {
         (2.0 * of_score + of_sums) * ROUNDING
     }
 
-    /// All tokens in one call give the bits of one call each, on every instruction set; the first and the last of them agree
-    /// with `f64`.
+    /// All tokens in one call give the bits of one call each, and of one call for each split of each, on every instruction
+    /// set; the first and the last of them agree with `f64`.
     fn check(&self) {
         let inputs = self.inputs();
-        let ends = [0, self.tokens - 1].map(|token| (token, self.oracle(&inputs, token)));
+        let mut ends = vec![0, self.tokens - 1];
+        ends.dedup();
+        let ends: Vec<_> = ends.into_iter().map(|token| (token, self.oracle(&inputs, token))).collect();
         let Self { layout, heads, pos, tokens, window, .. } = self;
         for_each_isa(|k| {
             let what = format!("{layout:?}, {heads} heads, {tokens} tokens from {pos}, window {window:?}");
@@ -162,6 +216,8 @@ impl Case {
             for (token, found) in found.chunks(self.row().max(1)).enumerate() {
                 let alone = self.attend(k, &inputs, token..token + 1);
                 assert_eq!(bits(found), bits(&alone), "{}: {what}: token {token}", k.isa().name());
+                let parts = self.attend_in_parts(k, &inputs, token);
+                assert_eq!(bits(found), bits(&parts), "{}: {what}: token {token} in parts", k.isa().name());
             }
             for (token, (results, largest)) in &ends {
                 let found = &found[token * self.row()..][..self.row()];
@@ -188,6 +244,39 @@ fn head_sizes_groups_and_lengths() {
             }
         }
     }
+}
+
+/// Around the edges of splits, and with four of them; windows that start in an earlier split, at its first position, in the
+/// same one.
+#[test]
+fn several_splits() {
+    if cfg!(miri) {
+        return;
+    }
+    let lengths = [KV_SPLIT - 1, KV_SPLIT, KV_SPLIT + 1, 4095, 4096, 4097];
+    let windows = [None, Some(KV_SPLIT + 1), None, Some(2500), Some(KV_SPLIT), None, Some(70)];
+    for (i, head_dim) in [32, 64, 96, 128].into_iter().enumerate() {
+        for (j, heads) in [1, 2, 3, 4, 7, 8].into_iter().enumerate() {
+            // Every length with every size and with every group.
+            let (len, n) = (lengths[(i + j) % 6], 6 * i + j);
+            let ty = if n % 3 == 0 { KvType::F32 } else { KvType::F16 };
+            Case { window: windows[n % 7], ..case(ty, head_dim, heads, len, 1 + n % 3) }.check();
+        }
+    }
+    // A block of rows over the edge of a split; heads so large that fewer rows go together.
+    case(KvType::F16, SMALL_DIM, 4, KV_SPLIT + 9, 20).check();
+    Case { window: Some(300), ..case(KvType::F16, SMALL_DIM, 3, 2 * KV_SPLIT + 100, 30) }.check();
+    case(KvType::F32, 300, 3, KV_SPLIT + 2, 11).check();
+}
+
+#[test]
+fn no_tokens() {
+    for_each_isa(|k| {
+        let case = case(KvType::F16, SMALL_DIM, 3, 5, 0);
+        assert!(case.attend(k, &case.inputs(), 0..0).is_empty());
+        let case = Case { tokens: 0, ..self::case(KvType::F16, SMALL_DIM, 3, 0, 0) };
+        assert!(case.attend(k, &case.inputs(), 0..0).is_empty());
+    });
 }
 
 /// Without a window, and with one whose start lies in an earlier tile, in the same one, or that holds one position.
@@ -234,7 +323,7 @@ fn steep_scores() {
 #[test]
 fn what_is_not_seen_does_not_show() {
     let (dim, heads) = (SMALL_DIM, 3);
-    let sizes: &[(usize, usize)] = if cfg!(miri) { &[(3, 2)] } else { &[(20, 20), (70, 30), (200, 33)] };
+    let sizes: &[_] = if cfg!(miri) { &[(3, 2)] } else { &[(20, 20), (70, 30), (200, 33), (KV_SPLIT + 5, 9)] };
     for &(len, tokens) in sizes {
         for window in [None, Some(1), Some(7), Some(66)] {
             let case = Case { window, ..case(KvType::F32, dim, heads, len, tokens) };
@@ -242,24 +331,21 @@ fn what_is_not_seen_does_not_show() {
             let bad_at = [len - tokens, len - 1 - tokens / 2, len - 1, len - tokens - usize::from(len > tokens)];
             for (i, at) in bad_at.into_iter().enumerate() {
                 let bad = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY][i % 3];
-                let element = ((case.kv_head * case.layout.capacity + at) * dim + dim / 2) * 4;
-                let with = |keys: bool| {
-                    let mut inputs =
-                        Inputs { keys: clean.keys.clone(), values: clean.values.clone(), q: clean.q.clone() };
-                    let cache = if keys { &mut inputs.keys } else { &mut inputs.values };
-                    cache.bytes[element..element + 4].copy_from_slice(&bad.to_le_bytes());
+                let with = |part: usize| {
+                    let mut inputs = clean.clone();
+                    inputs.cache.set(&case.layout, case.kv_head, part, at * dim + dim / 2, bad);
                     inputs
                 };
                 for_each_isa(|k| {
                     let expected = case.attend(k, &clean, 0..tokens);
-                    for keys in [true, false] {
-                        let found = case.attend(k, &with(keys), 0..tokens);
+                    for part in [0, 1] {
+                        let found = case.attend(k, &with(part), 0..tokens);
                         let rows = found.chunks(case.row()).zip(expected.chunks(case.row()));
                         for (token, (found, expected)) in rows.enumerate() {
                             let pos = case.pos + token;
                             if at > pos || window.is_some_and(|window| at + window <= pos) {
                                 assert_eq!(bits(found), bits(expected), "position {at}, token at {pos}");
-                            } else if !keys {
+                            } else if part == 1 {
                                 assert!(found.iter().skip(dim / 2).step_by(dim).all(|x| !x.is_finite()));
                             }
                         }
@@ -282,20 +368,14 @@ fn columns_of_a_matrix() {
         for (token, from) in inputs.q.chunks(row).enumerate() {
             q[before + token * stride..][..row].copy_from_slice(from);
         }
-        let a = AttentionGqa {
-            layout: &case.layout,
-            keys: &inputs.keys.bytes,
-            values: &inputs.values.bytes,
-            pos: case.pos,
-            window: None,
-            scale: case.scale(),
-        };
         let mut out = vec![0.5; tokens * stride];
         let first = out[before..].as_mut_ptr();
         // SAFETY: `row` elements of `tokens` rows that lie `stride > row + before` apart in `out`, used only here.
         let mut tile = unsafe { Tile::from_raw(first, tokens, row, stride) };
-        ops::attention_gqa(k, &a, case.kv_head, Queries { data: &q[before..], stride }, &mut tile)
-            .expect("right shapes");
+        let q = Queries { data: &q[before..], stride };
+        case.with(&inputs, &(0..tokens), |a| {
+            ops::attention_gqa(k, a, case.kv_head, q, &mut tile).expect("right shapes");
+        });
         let expected = case.attend(k, &inputs, 0..tokens);
         for (out, expected) in out.chunks(stride).zip(expected.chunks(row)) {
             assert_eq!(bits(&out[before..before + row]), bits(expected));

@@ -1,7 +1,7 @@
 //! Every refusal: the variant, its numbers, its message; and nothing written.
 
 use halfbyte_formats::{Bytes, QuantType};
-use halfbyte_kernels::{Activations, Isa, KernelError, Kernels, KvLayout, KvType, Tile, ops};
+use halfbyte_kernels::{Activations, Isa, KernelError, Kernels, KvLayout, KvPart, KvType, MAX_HEAD_DIM, Tile, ops};
 
 fn mismatch(what: &'static str, expected: usize, found: usize) -> KernelError {
     KernelError::ShapeMismatch { what, expected, found }
@@ -95,29 +95,36 @@ fn small_operations() {
 #[test]
 fn cache() {
     let k = Kernels::detect();
-    let layout = KvLayout { ty: KvType::F16, kv_heads: 2, head_dim: 4, capacity: 8 };
-    assert_eq!(layout.len_bytes(), Ok(128));
-    let huge = KvLayout { capacity: usize::MAX / 4, ..layout };
-    assert_eq!(huge.len_bytes(), Err(KernelError::TooLarge { what: "kv cache" }));
+    let layout = KvLayout { ty: KvType::F16, kv_heads: 2, head_dim: 4 };
+    assert_eq!((layout.half_bytes(), layout.page_bytes()), (Ok(512), Ok(2048)));
+    let too_large = KernelError::TooLarge { what: "kv page" };
+    for huge in [KvLayout { head_dim: usize::MAX / 4, ..layout }, KvLayout { kv_heads: usize::MAX / 4, ..layout }] {
+        assert_eq!(huge.page_bytes(), Err(too_large.clone()));
+    }
 
-    let mut bytes = vec![0; 128];
-    let row = [0.0; 8];
-    assert_eq!(ops::kv_append(&k, &layout, &mut bytes, 7, &row), Ok(()));
-    let past = KernelError::OutOfRange { what: "kv position", limit: 7, found: 8 };
-    assert_eq!(ops::kv_append(&k, &layout, &mut bytes, 8, &row), Err(past));
-    assert_eq!(ops::kv_append(&k, &layout, &mut bytes[1..], 0, &row), Err(mismatch("kv cache", 128, 127)));
-    assert_eq!(ops::kv_append(&k, &layout, &mut bytes, 0, &row[1..]), Err(mismatch("kv row", 8, 7)));
+    let mut half = vec![0; 512];
+    let row = [0.0; 4];
+    let append = |layout: &KvLayout, half: &mut [u8], slot, row: &[f32]| {
+        ops::kv_append(&k, layout, KvPart::Keys, half, slot, row)
+    };
+    assert_eq!(append(&layout, &mut half, 63, &row), Ok(()));
+    let past = KernelError::OutOfRange { what: "kv slot", limit: 63, found: 64 };
+    assert_eq!(append(&layout, &mut half, 64, &row), Err(past));
+    assert_eq!(append(&layout, &mut half[1..], 0, &row), Err(mismatch("kv half", 512, 511)));
+    assert_eq!(append(&layout, &mut half, 0, &row[1..]), Err(mismatch("kv row", 4, 3)));
     let none = KvLayout { head_dim: 0, ..layout };
-    assert_eq!(ops::kv_append(&k, &none, &mut [], 0, &[]), Err(KernelError::Empty { what: "head_dim" }));
+    assert_eq!(append(&none, &mut [], 0, &[]), Err(KernelError::Empty { what: "head_dim" }));
+    let large = KvLayout { head_dim: MAX_HEAD_DIM + 1, ..layout };
+    let past = KernelError::OutOfRange { what: "head_dim", limit: MAX_HEAD_DIM, found: MAX_HEAD_DIM + 1 };
+    assert_eq!(append(&large, &mut [], 0, &[]), Err(past));
 }
 
 #[test]
 fn attention() {
     let k = Kernels::detect();
-    let layout = KvLayout { ty: KvType::F16, kv_heads: 2, head_dim: 4, capacity: 8 };
-    let bytes = [0; 128];
-    let (keys, values) = (&bytes[..], &bytes[..]);
-    let a = ops::AttentionGqa { layout: &layout, keys, values, pos: 6, window: None, scale: 1.0 };
+    let layout = KvLayout { ty: KvType::F16, kv_heads: 2, head_dim: 4 };
+    let pages = vec![vec![0; 2048]];
+    let a = ops::AttentionGqa { layout: &layout, pages: &pages, pos: 62, window: None, scale: 1.0 };
     // Two tokens of three heads, five elements apart from each other.
     let attend = |a: &ops::AttentionGqa<'_>, kv_head, q: &[f32], rows| {
         let mut out = vec![7.0; 2 * rows];
@@ -135,19 +142,69 @@ fn attention() {
     assert_eq!(attend(&a, 0, &q, 11), Err(units));
     let none = ops::AttentionGqa { window: Some(0), ..a.clone() };
     assert_eq!(attend(&none, 0, &q, 12), Err(KernelError::Empty { what: "attention window" }));
-    for (pos, found) in [(7, 9), (usize::MAX, usize::MAX)] {
-        let past = KernelError::OutOfRange { what: "visible positions", limit: 8, found };
-        assert_eq!(attend(&ops::AttentionGqa { pos, ..a.clone() }, 0, &q, 12), Err(past));
+    // Past the last page, by one position and by many.
+    for pos in [63, 64, usize::MAX / 2] {
+        assert_eq!(attend(&ops::AttentionGqa { pos, ..a.clone() }, 0, &q, 12), Err(mismatch("kv page", 2048, 0)));
     }
+    let too_large = KernelError::TooLarge { what: "visible positions" };
+    assert_eq!(attend(&ops::AttentionGqa { pos: usize::MAX, ..a.clone() }, 0, &q, 12), Err(too_large));
     let mut two = [0.0; 8];
     let mut tile = Tile::new(&mut two, 2, 4).expect("right length");
     let far = ops::Queries { data: &q, stride: usize::MAX };
     let too_large = KernelError::TooLarge { what: "attention queries" };
     assert_eq!(ops::attention_gqa(&k, &a, 0, far, &mut tile), Err(too_large));
-    let short = ops::AttentionGqa { keys: &bytes[1..], ..a.clone() };
-    assert_eq!(attend(&short, 0, &q, 12), Err(mismatch("attention keys", 128, 127)));
-    let short = ops::AttentionGqa { values: &bytes[1..], ..a.clone() };
-    assert_eq!(attend(&short, 0, &q, 12), Err(mismatch("attention values", 128, 127)));
+    let short = vec![vec![0; 2047]];
+    assert_eq!(
+        attend(&ops::AttentionGqa { pages: &short, ..a.clone() }, 0, &q, 12),
+        Err(mismatch("kv page", 2048, 2047))
+    );
+    let large = KvLayout { head_dim: MAX_HEAD_DIM + 1, ..layout };
+    let past = KernelError::OutOfRange { what: "head_dim", limit: MAX_HEAD_DIM, found: MAX_HEAD_DIM + 1 };
+    assert_eq!(attend(&ops::AttentionGqa { layout: &large, ..a.clone() }, 0, &q, 12), Err(past));
+}
+
+#[test]
+fn attention_in_parts() {
+    let k = Kernels::detect();
+    let layout = KvLayout { ty: KvType::F16, kv_heads: 2, head_dim: 4 };
+    let pages = vec![vec![0; 2048]; 17];
+    let a = ops::AttentionGqa { layout: &layout, pages: &pages, pos: 1030, window: Some(20), scale: 1.0 };
+    assert_eq!(a.splits(), 0..2);
+    let attend = |a: &ops::AttentionGqa<'_>, kv_head, split, q: &[f32], len| {
+        let mut part = vec![7.0; len];
+        let result = ops::attention_part(&k, a, kv_head, split, q, &mut part);
+        assert!(result.is_ok() || part.iter().all(|x| *x == 7.0), "an error has written nothing");
+        result
+    };
+    let q = [0.0; 12];
+    assert_eq!(ops::part_len(3, 4), Ok(18));
+    assert_eq!(ops::part_len(usize::MAX / 4, 4), Err(KernelError::TooLarge { what: "attention part" }));
+    for split in [0, 1] {
+        assert_eq!(attend(&a, 1, split, &q, 18), Ok(()));
+    }
+    for split in [2, usize::MAX] {
+        assert_eq!(attend(&a, 1, split, &q, 18), Err(KernelError::Empty { what: "attention split" }));
+    }
+    let later = ops::AttentionGqa { pos: 1050, ..a.clone() };
+    assert_eq!(attend(&later, 1, 0, &q, 18), Err(KernelError::Empty { what: "attention split" }));
+    let past = KernelError::OutOfRange { what: "kv_head", limit: 1, found: 2 };
+    assert_eq!(attend(&a, 2, 0, &q, 18), Err(past));
+    assert_eq!(attend(&a, 0, 0, &q, 17), Err(mismatch("attention part", 18, 17)));
+    let units = KernelError::NotMultiple { what: "attention queries", unit: 4, found: 11 };
+    assert_eq!(attend(&a, 0, 0, &q[1..], 18), Err(units));
+    let beyond = ops::AttentionGqa { pos: 1088, ..a.clone() };
+    assert_eq!(attend(&beyond, 0, 1, &q, 18), Err(mismatch("kv page", 2048, 0)));
+
+    let merge = |head_dim, parts: &[f32], len| ops::attention_merge(&k, head_dim, parts, &mut vec![0.0; len]);
+    let parts = [1.0; 36];
+    assert_eq!(merge(4, &parts, 12), Ok(()));
+    assert_eq!(merge(4, &[], 0), Ok(()));
+    assert_eq!(merge(0, &parts, 12), Err(KernelError::Empty { what: "head_dim" }));
+    assert_eq!(merge(4, &[], 12), Err(KernelError::Empty { what: "attention parts" }));
+    let units = KernelError::NotMultiple { what: "attention parts", unit: 18, found: 35 };
+    assert_eq!(merge(4, &parts[1..], 12), Err(units));
+    let units = KernelError::NotMultiple { what: "attention output", unit: 4, found: 11 };
+    assert_eq!(merge(4, &parts, 11), Err(units));
 }
 
 #[test]

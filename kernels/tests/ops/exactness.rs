@@ -5,7 +5,7 @@ use halfbyte_kernels::Kernels;
 #[cfg(not(miri))]
 use halfbyte_kernels::ops::Queries;
 #[cfg(not(miri))]
-use halfbyte_kernels::{KvLayout, KvType, Tile, ops};
+use halfbyte_kernels::{KV_PAGE, KvLayout, KvPart, KvType, Tile, ops};
 use proptest::prelude::*;
 
 #[cfg(not(miri))]
@@ -85,20 +85,19 @@ fn element_wise_operations_in_any_split() {
 #[test]
 fn attention_heads_in_any_split() {
     for_each_isa(|k| {
-        let (dim, heads, len) = (80, 9, 70);
-        let layout = KvLayout { ty: KvType::F16, kv_heads: 1, head_dim: dim, capacity: len };
+        let (dim, heads, len) = (80, 9, 70usize);
+        let layout = KvLayout { ty: KvType::F16, kv_heads: 1, head_dim: dim };
         let mut rng = Rng(13);
-        let mut cache = || {
-            let mut bytes = vec![0; layout.len_bytes().expect("small")];
-            for pos in 0..len {
-                ops::kv_append(k, &layout, &mut bytes, pos, &rng.floats(dim)).expect("fits");
+        let mut pages = vec![vec![0; layout.page_bytes().expect("small")]; len.div_ceil(KV_PAGE)];
+        for pos in 0..len {
+            let (keys, values) = pages[pos / KV_PAGE].split_at_mut(layout.half_bytes().expect("small"));
+            for (part, half) in [(KvPart::Keys, keys), (KvPart::Values, values)] {
+                ops::kv_append(k, &layout, part, half, pos % KV_PAGE, &rng.floats(dim)).expect("fits");
             }
-            bytes
-        };
-        let (keys, values) = (cache(), cache());
+        }
         let q = rng.floats(heads * dim);
-        let (keys, values, window) = (&keys, &values, Some(len - 3));
-        let a = ops::AttentionGqa { layout: &layout, keys, values, pos: len - 1, window, scale: 0.3 };
+        let window = Some(len - 3);
+        let a = ops::AttentionGqa { layout: &layout, pages: &pages, pos: len - 1, window, scale: 0.3 };
         let attend = |q: &[f32]| {
             let rows = q.len();
             guarded(rows, |out| {

@@ -1,7 +1,7 @@
 //! Writing the key-value cache.
 
 use half::f16;
-use halfbyte_kernels::{KvLayout, KvType, ops};
+use halfbyte_kernels::{KV_PAGE, KvLayout, KvPart, KvType, ops};
 
 use crate::common::{Rng, for_each_isa};
 
@@ -20,22 +20,23 @@ fn every_byte_in_its_place() {
     for_each_isa(|k| {
         for dim in dims.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
             for ty in [KvType::F32, KvType::F16] {
-                let layout = KvLayout { ty, kv_heads: 3, head_dim: dim, capacity: 4 };
-                let mut cache = vec![0xa5u8; layout.len_bytes().expect("small")];
-                let mut expected = cache.clone();
-                for pos in [0, 3, 1, 3] {
-                    let mut row = Rng(pos as u64).floats(3 * dim);
+                let layout = KvLayout { ty, kv_heads: 3, head_dim: dim };
+                let size = element(ty, 0.0).len();
+                assert_eq!(layout.half_bytes(), Ok(KV_PAGE * dim * size));
+                assert_eq!(layout.page_bytes(), Ok(6 * KV_PAGE * dim * size));
+                let mut half = vec![0xa5u8; KV_PAGE * dim * size];
+                let mut expected = half.clone();
+                for (slot, part) in [(0, KvPart::Keys), (63, KvPart::Values), (1, KvPart::Keys), (63, KvPart::Keys)] {
+                    let mut row = Rng(slot as u64).floats(dim);
                     // Too large, subnormal, a tie, infinite.
                     for (x, special) in row.iter_mut().zip([70000.0, 1e-7, 1.0 + 1.0 / 2048.0, f32::NEG_INFINITY]) {
                         *x = special;
                     }
-                    ops::kv_append(k, &layout, &mut cache, pos, &row).expect("fits");
-                    let size = ty.size_bytes();
+                    ops::kv_append(k, &layout, part, &mut half, slot, &row).expect("fits");
                     for (i, x) in row.iter().enumerate() {
-                        let at = ((i / dim) * 4 + pos) * dim + i % dim;
-                        expected[at * size..][..size].copy_from_slice(&element(ty, *x));
+                        expected[(slot * dim + i) * size..][..size].copy_from_slice(&element(ty, *x));
                     }
-                    assert_eq!(cache, expected, "{ty:?}, {dim} elements, after position {pos}");
+                    assert_eq!(half, expected, "{ty:?}, {dim} elements, after slot {slot}");
                 }
             }
         }

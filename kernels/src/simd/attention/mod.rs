@@ -1,4 +1,5 @@
-//! Grouped-query attention of a run of tokens: online softmax over tiles of 64 keys that lie at absolute multiples of 64.
+//! Grouped-query attention of a run of tokens: online softmax over tiles of 64 keys, the pages of the cache, and over splits
+//! of 1024.
 //!
 //! ```text
 //! rows: (token, query head), 64 at a time
@@ -8,32 +9,33 @@
 //!   m' = max(m, max s · scale);  p = exp(s · scale - m');  l = l · exp(m - m') + Σ p
 //!   values:            tile[key][d]
 //!   out[row][d]        = out[row][d] · exp(m - m') + Σ_key p[row][key] · tile[key][d]     lanes are dimensions
+//! at the end of a split:  merged into those before it, if there are any (see `split.rs`)
 //! out[row] /= l
 //! ```
 //! Sums run over ascending `d`, and ascending keys, one fma a step; `l` has a lane for each residue of the key modulo 16. So
 //! a token's bits depend on its visible positions alone. A row's share of a tile ends where what it sees ends: a later
 //! token's value is not multiplied by zero, it is not multiplied, because it might be infinite.
 //!
-//! Scratch is 59 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one [`Product`].
+//! Scratch is 92 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one product, and what
+//! is merged so far, which is touched only where there is more than one split.
 
 mod rows;
+mod split;
+mod tile;
 
-use std::array;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ops::Range;
-use std::{ptr, slice};
 
-use self::rows::{Row, blocks, ends, rows};
-use super::exp::exp;
-use super::plain::{Half, Plain, Single};
-use super::product::{Product, ROWS, multiply};
-use super::{LANES, Simd};
+use self::rows::{Row, rows, rows_of_part};
+pub(crate) use self::split::attention_merge;
+use self::split::{pages, whole};
+use self::tile::Head;
+use super::product::ROWS;
+use super::{Half, Simd, Single};
+use crate::ops::attention::{KV_SPLIT, of_part_mut, splits};
+use crate::ops::kv::{KV_PAGE as KEYS, MAX_HEAD_DIM};
 use crate::ops::{AttentionGqa, Queries};
 use crate::{KvType, Tile};
 
-/// Positions of a tile.
-const KEYS: usize = 64;
 /// Dimensions of a head that a tile holds.
 const DIMS: usize = 128;
 /// Rows that share a tile.
@@ -52,15 +54,54 @@ pub(crate) unsafe fn attention_gqa<S: Simd>(
     out: &mut Tile<'_>,
 ) {
     let mut scratch = Scratch::new();
-    let heads = out.rows() / a.layout.head_dim;
-    let all = out.tokens() * heads;
-    for first in (0..all).step_by(BLOCK) {
-        let rows = rows(a, q, first..all.min(first + BLOCK), out, &mut scratch.rows);
+    let Scratch { tiles, rows: room, totals } = &mut scratch;
+    let totals = totals.as_mut_ptr().cast();
+    let dim = a.layout.head_dim;
+    let all = out.tokens() * (out.rows() / dim);
+    let seen = a.visible(0).start..a.visible(out.tokens().saturating_sub(1)).end;
+    let block = if splits(&seen).len() > 1 { BLOCK.min(MAX_HEAD_DIM / dim) } else { BLOCK };
+    for first in (0..all).step_by(block) {
+        let rows = rows(a, q, first..all.min(first + block), out, room);
         match a.layout.ty {
-            // SAFETY: by the contract of this function: the queries and all that they see are there.
-            KvType::F32 => unsafe { Head::<Single>::new(a, kv_head, &mut scratch.tiles).attend(s, rows) },
+            // SAFETY: by the contract of this function: the queries and all that they see are there; rows that see several
+            // splits are as many as have room in `totals`.
+            KvType::F32 => unsafe { whole(s, &Head::<Single>::new(a, tiles), a, kv_head, rows, totals) },
             // SAFETY: as above.
-            KvType::F16 => unsafe { Head::<Half>::new(a, kv_head, &mut scratch.tiles).attend(s, rows) },
+            KvType::F16 => unsafe { whole(s, &Head::<Half>::new(a, tiles), a, kv_head, rows, totals) },
+        }
+    }
+}
+
+/// See [`ops::attention_part`](crate::ops::attention_part).
+///
+/// # Safety
+/// The shapes are those that it checks.
+#[inline(always)]
+pub(crate) unsafe fn attention_part<S: Simd>(
+    s: S,
+    a: &AttentionGqa<'_>,
+    kv_head: usize,
+    split: usize,
+    q: &[f32],
+    part: &mut [f32],
+) {
+    let mut scratch = Scratch::new();
+    let Scratch { tiles, rows: room, .. } = &mut scratch;
+    let dim = a.layout.head_dim;
+    let positions = split * KV_SPLIT..(split + 1) * KV_SPLIT;
+    let [sums, maxima, totals] = of_part_mut(part, q.len() / dim);
+    let states = maxima.chunks_mut(BLOCK).zip(totals.chunks_mut(BLOCK));
+    for ((q, sums), (maxima, totals)) in q.chunks(BLOCK * dim).zip(sums.chunks_mut(BLOCK * dim)).zip(states) {
+        let rows = rows_of_part(a, q, sums, room);
+        match a.layout.ty {
+            // SAFETY: by the contract of this function: the queries and what they see of the split are there.
+            KvType::F32 => unsafe { pages(s, &Head::<Single>::new(a, tiles), a, kv_head, positions.clone(), rows) },
+            // SAFETY: as above.
+            KvType::F16 => unsafe { pages(s, &Head::<Half>::new(a, tiles), a, kv_head, positions.clone(), rows) },
+        }
+        for ((max, total), row) in maxima.iter_mut().zip(totals).zip(rows) {
+            let state = row.state(s);
+            (*max, *total) = (state.max, state.sum);
         }
     }
 }
@@ -69,6 +110,8 @@ pub(crate) unsafe fn attention_gqa<S: Simd>(
 struct Scratch {
     tiles: Tiles,
     rows: [MaybeUninit<Row>; BLOCK],
+    /// `[row][d]`: the sums of the splits before the present one.
+    totals: MaybeUninit<[f32; MAX_HEAD_DIM]>,
 }
 
 #[repr(C, align(64))]
@@ -85,308 +128,6 @@ impl Scratch {
     #[inline(always)]
     fn new() -> Self {
         let tiles = Tiles { tile: MaybeUninit::uninit(), scores: MaybeUninit::uninit(), sums: MaybeUninit::uninit() };
-        Self { tiles, rows: [const { MaybeUninit::uninit() }; BLOCK] }
-    }
-}
-
-/// One head of the cache, and the scratch, which nothing else uses meanwhile.
-struct Head<E> {
-    /// Position 0.
-    keys: *const u8,
-    values: *const u8,
-    dim: usize,
-    scale: f32,
-    tile: *mut f32,
-    scores: *mut f32,
-    sums: *mut f32,
-    element: PhantomData<E>,
-}
-
-impl<E: Plain> Head<E> {
-    #[inline(always)]
-    fn new(a: &AttentionGqa<'_>, kv_head: usize, tiles: &mut Tiles) -> Self {
-        let dim = a.layout.head_dim;
-        let head = kv_head * a.layout.capacity * dim * E::BYTES;
-        Self {
-            keys: a.keys.as_ptr().wrapping_add(head),
-            values: a.values.as_ptr().wrapping_add(head),
-            dim,
-            scale: a.scale,
-            tile: tiles.tile.as_mut_ptr().cast(),
-            scores: tiles.scores.as_mut_ptr().cast(),
-            sums: tiles.sums.as_mut_ptr().cast(),
-            element: PhantomData,
-        }
-    }
-
-    /// Attends from all rows, which see ranges that neither start nor end before those of the row above.
-    ///
-    /// # Safety
-    /// As [`attention_gqa`]: the cache has what the rows see, their `q` and `out` are heads; at most [`BLOCK`] rows.
-    #[inline(always)]
-    unsafe fn attend<S: Simd>(&self, s: S, rows: &mut [Row]) {
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
-        let (start, end) = (first.start, last.end);
-        for tile in (start / KEYS * KEYS..end).step_by(KEYS) {
-            let from = rows.iter().take_while(|row| row.end <= tile).count();
-            let to = rows.iter().take_while(|row| row.start < tile + KEYS).count();
-            let rows = rows.get_mut(from..to).unwrap_or_default();
-            let keys = start.max(tile)..end.min(tile + KEYS);
-            // SAFETY: by the contract of this function.
-            unsafe { self.score(s, tile, keys.clone(), rows) };
-            // SAFETY: each row has its scores.
-            unsafe { self.weigh(s, tile, rows) };
-            // SAFETY: each row has its weights.
-            unsafe { self.mix(s, tile, keys, rows) };
-        }
-        for row in rows {
-            let factor = 1.0 / s.sum(s.load(&row.sum));
-            // SAFETY: `out` is a head.
-            let out = unsafe { slice::from_raw_parts_mut(row.out, self.dim) };
-            for out in out {
-                *out *= factor;
-            }
-        }
-    }
-
-    /// Scores of what the rows see of a tile, and of whatever else lies in the same vectors.
-    ///
-    /// # Safety
-    /// As [`attend`](Self::attend); the cache has `keys`, which all lie in the tile and are all that the rows see of it.
-    #[inline(always)]
-    unsafe fn score<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, rows: &[Row]) {
-        for piece in (0..self.dim).step_by(DIMS) {
-            let dims = piece..self.dim.min(piece + DIMS);
-            // SAFETY: the same contract.
-            unsafe { self.transpose(s, tile, keys.clone(), dims.clone()) };
-            for (at, rows) in blocks::<S>(rows) {
-                let [start, end] = ends(rows, tile).map(|row| row.start..row.end);
-                let product = Product {
-                    a: array::from_fn(|r| rows.get(r).map_or(ptr::null(), |row| row.q.wrapping_add(piece))),
-                    b: self.tile.cast(),
-                    b_stride: KEYS * Single::BYTES,
-                    depth: dims.len(),
-                    out: self.scores.wrapping_add(at * KEYS),
-                    out_stride: KEYS,
-                    rows: rows.len(),
-                    add: piece > 0,
-                };
-                // SAFETY: `q` are heads, `transpose` filled `dims` of these columns; the scores of these rows are ours.
-                unsafe { multiply::<S, Single>(s, product, start.start / LANES..end.end.div_ceil(LANES)) };
-            }
-        }
-    }
-
-    /// `tile[d][key]` for `dims` and the vectors that `keys` lie in, any key where there is none.
-    ///
-    /// # Safety
-    /// As [`score`](Self::score); at most [`DIMS`] of the dimensions of a head.
-    #[inline(always)]
-    unsafe fn transpose<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, dims: Range<usize>) {
-        for column in (keys.start - tile) / LANES..(keys.end - tile).div_ceil(LANES) {
-            for d in dims.clone().step_by(LANES) {
-                let mut lines = [s.splat(0.0); LANES];
-                for (pos, line) in (tile + column * LANES..).zip(&mut lines) {
-                    // SAFETY: the cache has `keys`.
-                    *line = unsafe { self.element(s, self.keys, pos.clamp(keys.start, keys.end - 1), d) };
-                }
-                let to = self.tile.wrapping_add((d - dims.start) * KEYS + column * LANES);
-                for (i, line) in s.transpose(lines).into_iter().enumerate() {
-                    // SAFETY: `d - dims.start + i < DIMS`, as that is a multiple of 16: inside of the tile.
-                    unsafe { s.store_at(line, to.wrapping_add(i * KEYS)) };
-                }
-            }
-        }
-    }
-
-    /// Sixteen elements of a position from `d` on, zeros past the end of the head.
-    ///
-    /// # Safety
-    /// The cache has the position; `d < self.dim`.
-    #[inline(always)]
-    unsafe fn element<S: Simd>(&self, s: S, cache: *const u8, pos: usize, d: usize) -> S::F32 {
-        let at = self.at(cache, pos, d);
-        if self.dim - d >= LANES {
-            // SAFETY: sixteen elements of a head.
-            unsafe { E::load_at(s, at) }
-        } else {
-            // SAFETY: the last elements of a head.
-            E::load_part(s, unsafe { slice::from_raw_parts(at, (self.dim - d) * E::BYTES) })
-        }
-    }
-
-    /// Turns scores into weights `exp(s - max)`, zero where a row does not see the key.
-    ///
-    /// # Safety
-    /// As [`attend`](Self::attend); `scores` has those of the rows.
-    #[inline(always)]
-    unsafe fn weigh<S: Simd>(&self, s: S, tile: usize, rows: &mut [Row]) {
-        for (at, row) in rows.iter_mut().enumerate() {
-            let seen = row.within(tile);
-            let columns = seen.start / LANES..seen.end.div_ceil(LANES);
-            let score = |column: usize| self.scores.wrapping_add(at * KEYS + column * LANES);
-            let mut top = s.splat(f32::NEG_INFINITY);
-            for column in columns.clone() {
-                // SAFETY: scores of this row.
-                let x = s.mul(unsafe { s.load_at(score(column)) }, s.splat(self.scale));
-                let first = (column * LANES) as i32;
-                let x = s.keep(x, seen.start as i32 - first, seen.end as i32 - first);
-                // SAFETY: as above.
-                unsafe { s.store_at(x, score(column)) };
-                // A NaN is passed over here, and shows in the weights.
-                top = s.max(x, top);
-            }
-            let top = s.largest(top);
-            row.decay = 1.0;
-            if top > row.max {
-                let mut lanes = [0.0; LANES];
-                s.store(exp(s, s.splat(row.max - top)), &mut lanes);
-                (row.max, row.decay) = (top, lanes[0]);
-            }
-            let max = s.splat(row.max);
-            let mut sum = s.splat(0.0);
-            for column in columns {
-                // SAFETY: as above.
-                let weight = exp(s, s.sub(unsafe { s.load_at(score(column)) }, max));
-                // SAFETY: as above.
-                unsafe { s.store_at(weight, score(column)) };
-                sum = s.add(sum, weight);
-            }
-            s.store(s.fma(s.load(&row.sum), s.splat(row.decay), sum), &mut row.sum);
-        }
-    }
-
-    /// `out = out · decay + Σ weight · value` over a tile.
-    ///
-    /// # Safety
-    /// As [`score`](Self::score); `scores` has the weights of the rows.
-    #[inline(always)]
-    unsafe fn mix<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, rows: &[Row]) {
-        for piece in (0..self.dim).step_by(DIMS) {
-            let dims = piece..self.dim.min(piece + DIMS);
-            // Straight from the cache, if a head is whole vectors: widening values twice costs less than writing them once.
-            let direct = rows.len() <= 2 * S::ROWS && self.dim.is_multiple_of(LANES);
-            if !direct {
-                // SAFETY: the same contract.
-                unsafe { self.copy(s, tile, keys.clone(), dims.clone()) };
-            }
-            let columns = dims.len().div_ceil(LANES);
-            for (at, rows) in blocks::<S>(rows) {
-                if direct {
-                    let values =
-                        Values { from: self.at(self.values, tile, piece), stride: self.dim * E::BYTES, columns };
-                    // SAFETY: the cache has `keys`, in whole vectors.
-                    unsafe { self.sum::<S, E>(s, tile, values, at, rows) };
-                } else {
-                    let values = Values { from: self.tile.cast(), stride: DIMS * Single::BYTES, columns };
-                    // SAFETY: the tile has `keys`, in whole vectors.
-                    unsafe { self.sum::<S, Single>(s, tile, values, at, rows) };
-                }
-                for (r, row) in rows.iter().enumerate() {
-                    // SAFETY: `dims` of a head.
-                    let out = unsafe { slice::from_raw_parts_mut(row.out.wrapping_add(piece), dims.len()) };
-                    // SAFETY: `sum` has filled as many whole vectors of row `r < ROWS`.
-                    unsafe { merge(s, out, row.decay, self.sums.wrapping_add(r * DIMS)) };
-                }
-            }
-        }
-    }
-
-    /// `tile[key][d]` for `keys` and `dims`, up to a whole vector.
-    ///
-    /// # Safety
-    /// As [`transpose`](Self::transpose).
-    #[inline(always)]
-    unsafe fn copy<S: Simd>(&self, s: S, tile: usize, keys: Range<usize>, dims: Range<usize>) {
-        for pos in keys {
-            for d in dims.clone().step_by(LANES) {
-                let to = self.tile.wrapping_add((pos - tile) * DIMS + d - dims.start);
-                // SAFETY: the cache has `keys`.
-                let x = unsafe { self.element(s, self.values, pos, d) };
-                // SAFETY: inside of the tile, as `pos - tile < KEYS` and `d - dims.start < DIMS`, a multiple of 16.
-                unsafe { s.store_at(x, to) };
-            }
-        }
-    }
-
-    /// `sums[r][d] = Σ weight · value` over what each row sees of a tile: first what only the first rows see, row by row, then
-    /// what all see, then what only the last see.
-    ///
-    /// # Safety
-    /// As [`mix`](Self::mix); at most `S::ROWS` rows, the first being number `at` of the scores, and there are values, of `V`, of
-    /// all that they see.
-    #[inline(always)]
-    unsafe fn sum<S: Simd, V: Plain>(&self, s: S, tile: usize, values: Values, at: usize, rows: &[Row]) {
-        let product = |r: usize, n: usize, keys: Range<usize>, add: bool| {
-            let product = Product {
-                a: array::from_fn(|i| self.scores.wrapping_add((at + r + i) * KEYS + keys.start).cast_const()),
-                b: values.from.wrapping_add(keys.start * values.stride),
-                b_stride: values.stride,
-                depth: keys.len(),
-                out: self.sums.wrapping_add(r * DIMS),
-                out_stride: DIMS,
-                rows: n,
-                add,
-            };
-            // SAFETY: rows `r..r + n` have weights of `keys`, which have values; `add` follows a first part.
-            unsafe { multiply::<S, V>(s, product, 0..values.columns) };
-        };
-        let [first, last] = ends(rows, tile);
-        let common = last.start..first.end;
-        let apart = common.is_empty() || first.start < last.start;
-        if apart {
-            for (r, row) in rows.iter().enumerate() {
-                let seen = row.within(tile);
-                product(r, 1, seen.start..if common.is_empty() { seen.end } else { common.start }, false);
-            }
-        }
-        if !common.is_empty() {
-            product(0, rows.len(), common.clone(), apart);
-            for (r, row) in rows.iter().enumerate() {
-                let seen = row.within(tile);
-                if seen.end > common.end {
-                    product(r, 1, common.end..seen.end, true);
-                }
-            }
-        }
-    }
-
-    /// Where element `d` of a position is.
-    #[inline(always)]
-    fn at(&self, cache: *const u8, pos: usize, d: usize) -> *const u8 {
-        cache.wrapping_add((pos * self.dim + d) * E::BYTES)
-    }
-}
-
-/// Values of a tile.
-#[derive(Clone, Copy)]
-struct Values {
-    /// The first key's.
-    from: *const u8,
-    /// Bytes from one key's to the next.
-    stride: usize,
-    /// Vectors of a key.
-    columns: usize,
-}
-
-/// `out = out · decay + sums`
-///
-/// # Safety
-/// `sums` has `out.len()` elements, rounded up to a whole vector.
-#[inline(always)]
-unsafe fn merge<S: Simd>(s: S, out: &mut [f32], decay: f32, sums: *const f32) {
-    let decay = s.splat(decay);
-    let (groups, tail) = out.as_chunks_mut::<LANES>();
-    let mut sums = sums;
-    for out in groups {
-        // SAFETY: a vector of `sums` for each one of `out`.
-        let sum = unsafe { s.load_at(sums) };
-        s.store(s.fma(s.load(out), decay, sum), out);
-        sums = sums.wrapping_add(LANES);
-    }
-    if !tail.is_empty() {
-        // SAFETY: the last vector.
-        let sum = unsafe { s.load_at(sums) };
-        s.store_part(s.fma(s.load_part(tail, 0.0), decay, sum), tail);
+        Self { tiles, rows: [const { MaybeUninit::uninit() }; BLOCK], totals: MaybeUninit::uninit() }
     }
 }

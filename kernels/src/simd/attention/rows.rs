@@ -22,9 +22,38 @@ pub(super) struct Row {
     pub(super) decay: f32,
     /// Sum of the weights so far, in parts.
     pub(super) sum: [f32; LANES],
+    /// Of the splits before the present one, if it has seen any.
+    pub(super) before: Option<State>,
+}
+
+/// What is known of a row's splits besides its sums: the largest score, and the sum of the weights.
+#[derive(Clone, Copy)]
+pub(super) struct State {
+    pub(super) max: f32,
+    pub(super) sum: f32,
 }
 
 impl Row {
+    /// Nothing is known, besides what it sees.
+    #[inline(always)]
+    fn new(q: *const f32, out: &mut [f32], seen: &Range<usize>) -> Self {
+        out.fill(0.0);
+        let (out, start, end) = (out.as_mut_ptr(), seen.start, seen.end);
+        Self { q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES], before: None }
+    }
+
+    /// What is known of the present split.
+    #[inline(always)]
+    pub(super) fn state<S: Simd>(&self, s: S) -> State {
+        State { max: self.max, sum: s.sum(s.load(&self.sum)) }
+    }
+
+    /// Nothing is known of the next split; `before` is of those before it.
+    #[inline(always)]
+    pub(super) fn restart(&mut self, before: State) {
+        (self.max, self.sum, self.before) = (f32::NEG_INFINITY, [0.0; LANES], Some(before));
+    }
+
     /// The keys of `tile..tile + KEYS` that it sees, counted from `tile`.
     pub(super) fn within(&self, tile: usize) -> Range<usize> {
         self.start.max(tile) - tile..self.end.min(tile + KEYS).max(tile) - tile
@@ -46,15 +75,31 @@ pub(super) fn rows<'a>(
     let mut n = 0;
     for token in range.start / heads..range.end.div_ceil(heads) {
         let skip = if n == 0 { range.start % heads } else { 0 };
-        let Range { start, end } = a.visible(token);
+        let seen = a.visible(token);
         let outs = out.row_mut(token).chunks_exact_mut(dim).enumerate().skip(skip);
         for ((head, out), place) in outs.take(range.len() - n).zip(&mut places) {
-            out.fill(0.0);
             let q = q.data.as_ptr().wrapping_add(token * q.stride + head * dim);
-            let out = out.as_mut_ptr();
-            place.write(Row { q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES] });
+            place.write(Row::new(q, out, &seen));
             n += 1;
         }
+    }
+    // SAFETY: the first `n` of them were just written.
+    unsafe { slice::from_raw_parts_mut(room.as_mut_ptr().cast(), n) }
+}
+
+/// The query heads of one token, nothing being known yet; zeros in `out`.
+#[inline(always)]
+pub(super) fn rows_of_part<'a>(
+    a: &AttentionGqa<'_>,
+    q: &[f32],
+    out: &mut [f32],
+    room: &'a mut [MaybeUninit<Row>],
+) -> &'a mut [Row] {
+    let (dim, seen) = (a.layout.head_dim, a.visible(0));
+    let mut n = 0;
+    for ((q, out), place) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).zip(room.iter_mut()) {
+        place.write(Row::new(q.as_ptr(), out, &seen));
+        n += 1;
     }
     // SAFETY: the first `n` of them were just written.
     unsafe { slice::from_raw_parts_mut(room.as_mut_ptr().cast(), n) }

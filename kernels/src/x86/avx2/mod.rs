@@ -53,6 +53,8 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     softmax: float::softmax,
     kv_append: float::kv_append,
     attention_gqa: float::attention_gqa,
+    attention_part: float::attention_part,
+    attention_merge: float::attention_merge,
 };
 
 /// The kernel of row-major blocks of `F`.

@@ -5,7 +5,7 @@ use crate::dispatch::table::Kernel;
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::WeightRows;
 use crate::simd::{self, Decode, Elements, Plain, TOKENS};
-use crate::{KvType, Tile};
+use crate::{KvLayout, KvPart, Tile};
 
 /// Functions of the table, each as its namesake in [`crate::simd`].
 macro_rules! entries {
@@ -26,7 +26,8 @@ entries! {
     silu_mul(gate: &mut [f32], up: &[f32]);
     add(x: &mut [f32], y: &[f32]);
     softmax(x: &mut [f32]);
-    kv_append(ty: KvType, cell: &mut [u8], row: &[f32]);
+    kv_append(layout: &KvLayout, part: KvPart, half: &mut [u8], slot: usize, row: &[f32]);
+    attention_merge(head_dim: usize, parts: &[f32], out: &mut [f32]);
 }
 
 /// See [`simd::attention_gqa`].
@@ -39,6 +40,18 @@ pub(super) unsafe fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: Quer
     let lanes = unsafe { Zmm::new() };
     // SAFETY: the contract is the same.
     unsafe { simd::attention_gqa(lanes, a, kv_head, q, out) };
+}
+
+/// See [`simd::attention_part`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn attention_part(a: &AttentionGqa<'_>, kv_head: usize, split: usize, q: &[f32], part: &mut [f32]) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Zmm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { simd::attention_part(lanes, a, kv_head, split, q, part) };
 }
 
 /// The kernels of a format of one element a number.

@@ -50,6 +50,8 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     softmax: float::softmax,
     kv_append: float::kv_append,
     attention_gqa: float::attention_gqa,
+    attention_part: float::attention_part,
+    attention_merge: float::attention_merge,
     ..below::TABLE
 };
 
