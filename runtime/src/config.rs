@@ -5,6 +5,7 @@
 use std::fmt::Display;
 
 use halfbyte_formats::gguf::Metadata;
+use halfbyte_kernels::MAX_HEAD_DIM;
 
 use crate::RuntimeError;
 
@@ -77,8 +78,8 @@ impl ModelConfig {
         if !heads.is_multiple_of(kv_heads) {
             return Err(keys.invalid("attention.head_count_kv", kv_heads, format!("a divisor of {heads} heads")));
         }
-        let head_dim = keys.count_or("attention.key_length", 1..=MAX_COUNT, hidden / heads)?;
-        let value_length = keys.count_or("attention.value_length", 1..=MAX_COUNT, head_dim)?;
+        let head_dim = keys.count_or("attention.key_length", 1..=MAX_HEAD_DIM, hidden / heads)?;
+        let value_length = keys.count_or("attention.value_length", 1..=MAX_HEAD_DIM, head_dim)?;
         if value_length != head_dim {
             return Err(keys.invalid("attention.value_length", value_length, format!("{head_dim}, as the keys")));
         }

@@ -1,4 +1,5 @@
-//! Steady generation allocates nothing: counted by an allocator around the system's, over all threads.
+//! Steady generation allocates nothing: counted by an allocator around the system's, over all threads. The one exception is
+//! the page of the cache that every 64th token begins: it takes one call, before the token is run.
 //!
 //! A phone that allocates per token fragments its heap and wakes its memory manager in the middle of a sentence. One
 //! test alone in this binary, because the count is of the whole process.
@@ -13,6 +14,7 @@ use std::{
 
 use halfbyte::{KvType, Model, Sampling, StopRules};
 use halfbyte_formats::gguf::{Array, Strings, Value};
+use halfbyte_kernels::KV_PAGE;
 use halfbyte_tests::{Golden, Parts, model_on, options_on, session_on};
 
 /// Counts calls that may take memory from the system.
@@ -86,6 +88,12 @@ fn add_vocabulary(parts: &mut Parts, size: usize) {
         .put("tokenizer.ggml.eos_token_id", u32::try_from(size - 1).expect("small"));
 }
 
+/// Calls that a generation from a length of `start` tokens to one of `end` may make: one for each page of the cache that it
+/// begins. The last token of a session is run only when the next one is asked for.
+fn pages(start: usize, end: usize) -> usize {
+    (end - 1).div_ceil(KV_PAGE) - (start - 1).div_ceil(KV_PAGE)
+}
+
 /// Waits until no thread has allocated for a while.
 fn wait_for_threads_to_start() {
     loop {
@@ -123,11 +131,12 @@ fn the_team_allocates_nothing_either() {
         session.set_stop(rules.clone()).expect("valid");
         session.push_tokens(&[1, 2, 3]).expect("it fits");
         for counted in [WARM_UP, COUNTED] {
-            let before = CALLS.load(Ordering::Relaxed);
+            let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
             for _ in 0..counted {
                 session.next_token().expect("finite logits").expect("room");
             }
-            assert!(counted == WARM_UP || CALLS.load(Ordering::Relaxed) == before, "with helpers");
+            let calls = CALLS.load(Ordering::Relaxed) - before;
+            assert!(counted == WARM_UP || calls == pages(start, session.tokens().len()), "with helpers");
         }
         // The system may be slow to give the helper a core; nothing is allocated meanwhile either.
         if !cfg!(target_os = "linux") || helped() >= 20 {
@@ -165,13 +174,14 @@ fn generation_allocates_nothing_per_token() {
                         session.next_token().expect("finite logits").expect("room");
                     }
                     let mut text = 0;
-                    let before = CALLS.load(Ordering::Relaxed);
+                    let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
                     for _ in 0..COUNTED {
                         session.next_token().expect("finite logits").expect("room");
                         text += session.text().len();
                     }
                     let calls = CALLS.load(Ordering::Relaxed) - before;
-                    assert_eq!(calls, 0, "{threads} threads, {kv:?}, {sampling:?}, {rules:?}");
+                    let allowed = pages(start, session.tokens().len());
+                    assert_eq!(calls, allowed, "{threads} threads, {kv:?}, {sampling:?}, {rules:?}");
                     assert!(text >= COUNTED / 2, "only {text} bytes of text: decoding was not part of this");
                 }
             }
@@ -183,11 +193,12 @@ fn generation_allocates_nothing_per_token() {
     let mut session = session_on(&model, KvType::F16, 64, 256).expect("a session");
     session.push_tokens(&[1, 2, 3]).expect("it fits");
     for counted in [WARM_UP, COUNTED] {
-        let before = CALLS.load(Ordering::Relaxed);
+        let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
         for _ in 0..counted {
             session.next_token().expect("finite logits").expect("room");
         }
-        assert!(counted == WARM_UP || CALLS.load(Ordering::Relaxed) == before, "experts");
+        let calls = CALLS.load(Ordering::Relaxed) - before;
+        assert!(counted == WARM_UP || calls == pages(start, session.tokens().len()), "experts");
     }
     the_team_allocates_nothing_either();
     // The counter counts: otherwise everything above would pass with no allocator at all.

@@ -2,6 +2,8 @@
 //!
 //! Shapes are for up to `batch` tokens at a time; a pass over fewer uses the front of each buffer.
 
+use halfbyte_kernels::ops;
+
 use super::rope::{FactorSet, Rotations};
 use crate::{
     RuntimeError,
@@ -10,6 +12,9 @@ use crate::{
     layers::{Inputs, Routes},
     memory::{Buffer, with_room},
 };
+
+/// Most tokens of a pass.
+pub(crate) const MAX_BATCH: usize = 4096;
 
 /// Rows of logits computed at a time when a caller wants those of every position.
 pub(crate) const LOGIT_ROWS: usize = 8;
@@ -32,6 +37,8 @@ pub(crate) struct Scratch {
     pub(crate) v: Buffer<f32>,
     /// (batch, heads × head_dim).
     pub(crate) attended: Inputs,
+    /// Parts of the attention of one token: (kv_heads, splits, part).
+    pub(crate) parts: Buffer<f32>,
     /// The middle of the feed-forward layer: (batch, ffn).
     pub(crate) inner: Inputs,
     /// (batch, ffn).
@@ -51,8 +58,10 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    pub(crate) fn new(config: &ModelConfig, vocab: usize, batch: usize) -> Result<Self, RuntimeError> {
+    /// For sequences of up to `context` tokens.
+    pub(crate) fn new(config: &ModelConfig, vocab: usize, batch: usize, context: usize) -> Result<Self, RuntimeError> {
         let what = "activations";
+        let parts = ops::part_len(config.heads, config.head_dim)?;
         let half = config.rope_dim / 2;
         let mtp = config.mtp_layers > 0;
         let delta = if mtp || config.experts > 0 { config.hidden } else { 0 };
@@ -66,6 +75,7 @@ impl Scratch {
             k: Buffer::zeros(what, [batch, config.kv_rows()])?,
             v: Buffer::zeros(what, [batch, config.kv_rows()])?,
             attended: Inputs::new(what, batch, config.q_rows())?,
+            parts: Buffer::zeros(what, [context.div_ceil(ops::KV_SPLIT), parts])?,
             inner: Inputs::new(what, batch, config.ffn)?,
             up: Buffer::zeros(what, [batch, config.ffn])?,
             cos: Buffer::zeros(what, [batch, half])?,

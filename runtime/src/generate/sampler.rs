@@ -126,6 +126,11 @@ impl Sampler {
         })
     }
 
+    /// One that goes on choosing as this one does, for the same vocabulary.
+    pub(crate) fn fork(&self, vocab: usize) -> Result<Self, RuntimeError> {
+        Ok(Self { random: self.random.clone(), ..Self::new(self.options.clone(), vocab)? })
+    }
+
     pub(crate) fn seed(&self) -> u64 {
         self.options.seed
     }
@@ -245,6 +250,7 @@ fn id(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
+#[derive(Clone)]
 struct SplitMix64(u64);
 
 impl SplitMix64 {

@@ -1,27 +1,66 @@
-//! The cache of one session: for each layer a run of keys and one of values, `(kv_heads, capacity, head_dim)`.
+//! The cache of one session: a table of pages, each with the keys and values of [`KV_PAGE`] positions in all layers.
 //!
-//! Memory is mapped, not written: pages that no token reached cost address space only, and a failure to map is an
-//! error instead of an abort. A position counts once [`KvCache::commit`] says so, so an interrupted step leaves nothing.
+//! A page is mapped when a position in it is about to be run, never beyond the context; a failure to map is an error instead
+//! of an abort. So a cache grows without being copied, and sequences that begin alike share the pages of what they have in
+//! common. A page that is shared is never written: whoever comes to write the rest of it takes a copy first.
+//! A position counts once [`KvCache::commit`] says so, so an interrupted step leaves nothing.
 
-use halfbyte_kernels::{KvLayout, KvType};
-use memmap2::MmapMut;
+use std::{ops::Range, sync::Arc};
 
-use crate::{FactorSet, RuntimeError, config::ModelConfig};
+use halfbyte_kernels::{KV_PAGE, KernelError, KvLayout, KvPages, KvType};
+
+use crate::{
+    FactorSet, RuntimeError,
+    config::ModelConfig,
+    exec::PageParts,
+    memory::{Buffer, with_room},
+};
+
+/// Memory of a page: `(layers, layout.page_bytes())`.
+type Page = Buffer<u8>;
 
 /// Keys and values of one layer.
 pub(crate) struct LayerKv<'a> {
     pub(crate) layout: KvLayout,
-    pub(crate) keys: &'a mut [u8],
-    pub(crate) values: &'a mut [u8],
+    pages: &'a mut [Arc<Page>],
+    /// Where the layer lies in a page.
+    bytes: Range<usize>,
+}
+
+impl KvPages for LayerKv<'_> {
+    fn page(&self, index: usize) -> &[u8] {
+        self.pages.get(index).and_then(|page| page.get(self.bytes.clone())).unwrap_or_default()
+    }
+}
+
+impl LayerKv<'_> {
+    /// The pages of `positions`, to be written.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Kernel`] if one of them is not there, or not the cache's alone: [`KvCache::reserve`] sees to that.
+    pub(crate) fn parts(&mut self, positions: Range<usize>) -> Result<PageParts<'_>, RuntimeError> {
+        let pages = positions.start / KV_PAGE..positions.end.div_ceil(KV_PAGE);
+        let mut parts = PageParts::new(pages.start);
+        let expected = self.bytes.len();
+        for page in self.pages.get_mut(pages).unwrap_or_default() {
+            let page = Arc::get_mut(page).and_then(|page| page.get_mut(self.bytes.clone()));
+            let page = page.ok_or(KernelError::ShapeMismatch { what: "kv page", expected, found: 0 })?;
+            parts.push(page)?;
+        }
+        Ok(parts)
+    }
 }
 
 /// Keys and values of all layers, the multi-token-prediction ones last.
 pub(crate) struct KvCache {
     layout: KvLayout,
     layers: usize,
-    /// Bytes of the keys of one layer.
-    run: usize,
-    memory: MmapMut,
+    /// Bytes of a page of one layer.
+    bytes: usize,
+    /// Positions there may be.
+    capacity: usize,
+    /// Those of the positions that count, and of those reserved.
+    pages: Vec<Arc<Page>>,
     len: usize,
     /// What all keys in it were rotated with.
     factors: FactorSet,
@@ -29,12 +68,32 @@ pub(crate) struct KvCache {
 
 impl KvCache {
     pub(crate) fn new(config: &ModelConfig, ty: KvType, capacity: usize) -> Result<Self, RuntimeError> {
-        let layout = KvLayout { ty, kv_heads: config.kv_heads, head_dim: config.head_dim, capacity };
-        let layers = config.layers + config.mtp_layers;
-        let run = layout.len_bytes()?;
-        let bytes = run.saturating_mul(2 * layers);
-        let memory = MmapMut::map_anon(bytes).map_err(|_| RuntimeError::OutOfMemory { what: "the KV cache", bytes })?;
-        Ok(Self { layout, layers, run, memory, len: 0, factors: FactorSet::Short })
+        let layout = KvLayout { ty, kv_heads: config.kv_heads, head_dim: config.head_dim };
+        Ok(Self {
+            layout,
+            layers: config.layers + config.mtp_layers,
+            bytes: layout.page_bytes()?,
+            capacity,
+            pages: with_room("pages of the KV cache", capacity.div_ceil(KV_PAGE))?,
+            len: 0,
+            factors: FactorSet::Short,
+        })
+    }
+
+    /// A cache with the same positions, whose pages are shared until one of the two writes to them.
+    ///
+    /// # Errors
+    /// [`RuntimeError::OutOfMemory`].
+    pub(crate) fn fork(&self) -> Result<Self, RuntimeError> {
+        let Self { layout, layers, bytes, capacity, len, factors, .. } = *self;
+        let mut pages = with_room("pages of the KV cache", capacity.div_ceil(KV_PAGE))?;
+        pages.extend(self.pages.iter().take(len.div_ceil(KV_PAGE)).cloned());
+        Ok(Self { layout, layers, bytes, capacity, pages, len, factors })
+    }
+
+    /// How numbers are stored.
+    pub(crate) fn ty(&self) -> KvType {
+        self.layout.ty
     }
 
     /// Positions that count.
@@ -42,24 +101,46 @@ impl KvCache {
         self.len
     }
 
-    /// Positions there is room for.
+    /// Positions there may be.
     pub(crate) fn capacity(&self) -> usize {
-        self.layout.capacity
+        self.capacity
     }
 
-    /// Bytes reserved; the part in use is `len / capacity` of it.
+    /// Bytes of the positions that count, in all layers.
     pub(crate) fn len_bytes(&self) -> usize {
-        self.memory.len()
+        self.layers * self.bytes / KV_PAGE * self.len
+    }
+
+    /// Makes the next `tokens` positions writable, those beyond the capacity left out. This is the one place that takes
+    /// memory while tokens are generated: a mapping and one small allocation for every [`KV_PAGE`] of them, before the pass.
+    ///
+    /// # Errors
+    /// [`RuntimeError::OutOfMemory`]; nothing that counts has changed.
+    pub(crate) fn reserve(&mut self, tokens: usize) -> Result<(), RuntimeError> {
+        let end = self.len.saturating_add(tokens).min(self.capacity);
+        for n in self.len / KV_PAGE..end.div_ceil(KV_PAGE) {
+            let Some(page) = self.pages.get_mut(n) else {
+                self.pages.push(Arc::new(new_page(self.layers, self.bytes)?));
+                continue;
+            };
+            if Arc::get_mut(page).is_none() {
+                let mut copy = new_page(self.layers, self.bytes)?;
+                copy.copy_from_slice(page);
+                *page = Arc::new(copy);
+            }
+        }
+        Ok(())
     }
 
     /// Makes `tokens` more positions count, all layers having been written.
     pub(crate) fn commit(&mut self, tokens: usize) {
-        self.len = (self.len + tokens).min(self.layout.capacity);
+        self.len = (self.len + tokens).min(self.capacity);
     }
 
     /// Forgets all positions from `len` up.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        self.pages.truncate(self.len.div_ceil(KV_PAGE));
     }
 
     /// What keys are rotated with.
@@ -70,17 +151,17 @@ impl KvCache {
     /// Forgets all positions; keys to come are rotated with `factors`.
     pub(crate) fn rotate_with(&mut self, factors: FactorSet) {
         self.factors = factors;
-        self.len = 0;
+        self.truncate(0);
     }
 
-    /// The runs of `layer`; an empty layer if there is no such one, which the kernels refuse.
+    /// The pages of `layer`; of no bytes if there is no such one, which the kernels refuse.
     pub(crate) fn layer(&mut self, layer: usize) -> LayerKv<'_> {
         debug_assert!(layer < self.layers);
-        let start = (2 * layer * self.run).min(self.memory.len());
-        let both = &mut self.memory[start..];
-        let (keys, rest) = both.split_at_mut(self.run.min(both.len()));
-        let end = self.run.min(rest.len());
-        let values = &mut rest[..end];
-        LayerKv { layout: self.layout, keys, values }
+        let bytes = layer * self.bytes..(layer + 1) * self.bytes;
+        LayerKv { layout: self.layout, pages: &mut self.pages, bytes }
     }
+}
+
+fn new_page(layers: usize, bytes: usize) -> Result<Page, RuntimeError> {
+    Buffer::zeros("a page of the KV cache", [layers, bytes])
 }

@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use halfbyte_kernels::{
-    KvLayout, Tile, ops,
-    ops::{AttentionGqa, Queries},
+    KV_PAGE, KvPart, Tile, ops,
+    ops::{AttentionGqa, KV_SPLIT, Queries},
 };
 
 use super::{Exec, Linear, linear::Store};
 use crate::{
     RuntimeError,
     config::ModelConfig,
-    exec::{Chunks, Grid, Rows, Scratch, Window},
+    exec::{Chunks, Grid, HalvesOfHeads, Rows, Scratch, Window},
     kv::LayerKv,
 };
 
@@ -71,8 +71,9 @@ impl Attention {
             Rows::new(&mut k[..tokens * config.kv_rows()], config.kv_rows(), dim),
             Rows::new(&mut v[..tokens * config.kv_rows()], config.kv_rows(), dim),
         );
-        let head = kv.keys.len() / config.kv_heads;
-        let (keys, values) = (Chunks::new(kv.keys, head), Chunks::new(kv.values, head));
+        let (layout, start) = (kv.layout, run.start + run.first);
+        let mut pages = kv.parts(start..start + tokens)?;
+        let [keys, values] = pages.halves(layout.half_bytes()?);
         let queries = if which == Heads::KeysAndValues { 0 } else { config.heads };
         let kv_heads = if which == Heads::Queries { 0 } else { config.kv_heads };
         let split = (
@@ -91,11 +92,12 @@ impl Attention {
                 ops::rope_neox(exec.kernels, out.row_mut(token), dim, cos, sin)
             })
         };
-        let append = |heads: usize, cache: &mut [u8], rows: &mut Tile<'_>| {
-            let layout = KvLayout { kv_heads: heads, ..kv.layout };
+        let append = |part: KvPart, mut halves: HalvesOfHeads<'_>, rows: &mut Tile<'_>| {
             (0..tokens).try_for_each(|token| {
-                let pos = run.start + run.first + token;
-                ops::kv_append(exec.kernels, &layout, cache, pos, rows.row_mut(token))
+                let (page, slot) = ((start + token) / KV_PAGE, (start + token) % KV_PAGE);
+                rows.row_mut(token).chunks_exact(dim).enumerate().try_for_each(|(head, row)| {
+                    ops::kv_append(exec.kernels, &layout, part, halves.half(page, head), slot, row)
+                })
             })
         };
         let x = normed.of(tokens);
@@ -111,11 +113,11 @@ impl Attention {
             if let Some((heads, (mut k, keys))) = k {
                 product(&self.k, &heads, &mut k)?;
                 rotate(&mut k)?;
-                append(heads.len(), keys, &mut k)?;
+                append(KvPart::Keys, keys, &mut k)?;
             }
             if let Some((heads, (mut v, values))) = v {
                 product(&self.v, &heads, &mut v)?;
-                append(heads.len(), values, &mut v)?;
+                append(KvPart::Values, values, &mut v)?;
             }
             Ok(())
         })
@@ -134,24 +136,63 @@ impl Attention {
         run: Run,
     ) -> Result<(), RuntimeError> {
         let (tokens, q_rows) = (run.tokens, config.q_rows());
-        let Scratch { x, q, attended, .. } = scratch;
-        let q = &q[..tokens * q_rows];
-        // One unit is the query group of one key-value head, for a block of tokens.
-        let group = q_rows / config.kv_heads;
-        let split = Grid::new(&mut attended.f32[..tokens * q_rows], q_rows, [BLOCK, group]);
-        let (layout, keys, values) = (&kv.layout, &*kv.keys, &*kv.values);
+        let Scratch { x, q, attended, parts, .. } = scratch;
+        let (q, out) = (&q[..tokens * q_rows], &mut attended.f32[..tokens * q_rows]);
         let scale = 1.0 / (config.head_dim as f32).sqrt();
-        let end = run.start + run.first + tokens;
-        let work = BLOCK.min(tokens) * end * group;
-        exec.team.each(split.units(), work, split, |unit, mut out| {
-            let (block, kv_head) = (unit / config.kv_heads, unit % config.kv_heads);
-            let token = block * BLOCK;
-            let pos = run.start + run.first + token;
-            let step = AttentionGqa { layout, keys, values, pos, window: config.window, scale };
-            let q = Queries { data: &q[token * q_rows + kv_head * group..], stride: q_rows };
-            ops::attention_gqa(exec.kernels, &step, kv_head, q, &mut out)
-        })?;
+        let step =
+            AttentionGqa { layout: &kv.layout, pages: kv, pos: run.start + run.first, window: config.window, scale };
+        let whole_heads = config.kv_heads.is_multiple_of(exec.team.threads());
+        if tokens == 1 && step.splits().len() > 1 && !whole_heads {
+            attend_in_parts(exec, &step, q, parts, out)?;
+        } else {
+            attend_to_heads(exec, &step, q, q_rows, out)?;
+        }
         attended.round(exec, tokens, &[&self.o])?;
         self.o.forward(exec, attended.of(tokens), Store::Add, &mut x[..tokens * config.hidden])
     }
+}
+
+/// `out = attention(q)`, `(tokens, q_rows)`. One unit is the query group of one key-value head, for a block of tokens.
+fn attend_to_heads(
+    exec: Exec<'_>,
+    step: &AttentionGqa<'_>,
+    q: &[f32],
+    q_rows: usize,
+    out: &mut [f32],
+) -> Result<(), RuntimeError> {
+    let (kv_heads, tokens) = (step.layout.kv_heads, out.len() / q_rows);
+    let group = q_rows / kv_heads;
+    let work = BLOCK.min(tokens) * (step.pos + tokens) * group;
+    let split = Grid::new(out, q_rows, [BLOCK, group]);
+    exec.team.each(split.units(), work, split, |unit, mut out| {
+        let (block, kv_head) = (unit / kv_heads, unit % kv_heads);
+        let token = block * BLOCK;
+        let step = AttentionGqa { pos: step.pos + token, ..step.clone() };
+        let q = Queries { data: &q[token * q_rows + kv_head * group..], stride: q_rows };
+        ops::attention_gqa(exec.kernels, &step, kv_head, q, &mut out)
+    })
+}
+
+/// The same for one token, when its heads alone would leave threads without work. One unit is the query group of one key-value
+/// head over one split of the sequence; then heads are put together.
+fn attend_in_parts(
+    exec: Exec<'_>,
+    step: &AttentionGqa<'_>,
+    q: &[f32],
+    parts: &mut [f32],
+    out: &mut [f32],
+) -> Result<(), RuntimeError> {
+    let (kv_heads, dim, splits) = (step.layout.kv_heads, step.layout.head_dim, step.splits());
+    let group = q.len() / kv_heads;
+    let part = ops::part_len(group / dim, dim)?;
+    let parts = &mut parts[..kv_heads * splits.len() * part];
+    exec.team.each(kv_heads * splits.len(), KV_SPLIT * group, Chunks::new(parts, part), |unit, part| {
+        let (kv_head, split) = (unit / splits.len(), splits.start + unit % splits.len());
+        ops::attention_part(exec.kernels, step, kv_head, split, &q[kv_head * group..][..group], part)
+    })?;
+    let parts = &*parts;
+    exec.team.each(kv_heads, splits.len() * group, Chunks::new(out, group), |kv_head, out| {
+        let parts = &parts[kv_head * splits.len() * part..][..splits.len() * part];
+        ops::attention_merge(exec.kernels, dim, parts, out)
+    })
 }

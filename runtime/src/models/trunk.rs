@@ -118,6 +118,7 @@ impl Graph for Trunk {
     ) -> Result<(), RuntimeError> {
         let (config, start) = (&self.config, cache.len());
         let live = ..tokens.len() * config.hidden;
+        cache.reserve(tokens.len())?;
         embed(&self.embed, tokens, &mut scratch.x[live])?;
         scratch.rotate(&self.rotations, cache.factors(), start, tokens.len());
         for (n, block) in self.blocks.iter().enumerate() {

@@ -6,6 +6,7 @@
 
 mod chat;
 mod event;
+mod fork;
 mod generation;
 mod rows;
 
@@ -17,7 +18,7 @@ pub use event::Event;
 
 use crate::{
     CancelToken, Finish, Model, RuntimeError, Sampling, Stats, StopRules,
-    exec::Scratch,
+    exec::{MAX_BATCH, Scratch},
     generate::{Sampler, StopBuffer},
     kv::KvCache,
     layers::{Exec, Want},
@@ -29,7 +30,6 @@ use crate::{
 const DEFAULT_CONTEXT: usize = 4096;
 /// Prompt tokens that pass through the model at a time.
 const DEFAULT_BATCH: usize = 512;
-const MAX_BATCH: usize = 4096;
 
 /// What a session is made of.
 ///
@@ -115,7 +115,7 @@ impl Session {
         in_range("batch", options.batch, MAX_BATCH)?;
         let batch = options.batch.min(context);
         let cache = KvCache::new(config, options.kv, context)?;
-        let scratch = Scratch::new(config, model.vocab(), batch)?;
+        let scratch = Scratch::new(config, model.vocab(), batch, context)?;
         let sampling = Sampling::default();
         Ok(Self {
             cache,
@@ -368,7 +368,7 @@ impl Session {
     /// Bytes of keys and values that the tokens so far take; as much is read to decode the next one.
     #[must_use]
     pub fn kv_bytes(&self) -> usize {
-        self.cache.len_bytes() / self.cache.capacity().max(1) * self.cache.len()
+        self.cache.len_bytes()
     }
 
     /// The model this session runs.
