@@ -13,9 +13,6 @@ use crate::{
     memory::{Buffer, with_room},
 };
 
-/// Most tokens of a pass.
-pub(crate) const MAX_BATCH: usize = 4096;
-
 /// Rows of logits computed at a time when a caller wants those of every position.
 pub(crate) const LOGIT_ROWS: usize = 8;
 

@@ -9,8 +9,6 @@ use std::{marker::PhantomData, ops::Range, ptr, slice};
 
 use halfbyte_kernels::{KV_PAGE, KernelError, QuantTile, Tile};
 
-use super::MAX_BATCH;
-
 /// Something that is written in parts, by range of units.
 ///
 /// # Safety
@@ -194,7 +192,10 @@ unsafe impl<'a> Split for Groups<'a> {
     }
 }
 
-/// Most pages that the tokens of a pass lie in.
+/// Most tokens of a pass.
+pub(crate) const MAX_BATCH: usize = 4096;
+
+/// Most pages that they lie in.
 const MAX_PAGES: usize = MAX_BATCH / KV_PAGE + 1;
 
 /// Pages of the cache that a step writes: the bytes of one layer of each, `(kv_heads, 2, half)`.
