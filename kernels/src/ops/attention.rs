@@ -59,8 +59,8 @@ impl AttentionGqa<'_> {
         Some([keys, values])
     }
 
-    /// `Ok` when there is such a head, and each page is there of which one of the first `tokens` tokens sees something.
-    fn check(&self, kv_head: usize, tokens: usize) -> Result<(), KernelError> {
+    /// `Ok` when there is such a head, and each page that holds one of the positions.
+    fn check(&self, kv_head: usize, positions: &Range<usize>) -> Result<(), KernelError> {
         self.layout.check_head()?;
         not_zero("attention window", self.window.unwrap_or(1))?;
         let bytes = self.layout.page_bytes()?;
@@ -68,8 +68,7 @@ impl AttentionGqa<'_> {
             let limit = self.layout.kv_heads.saturating_sub(1);
             return Err(KernelError::OutOfRange { what: "kv_head", limit, found: kv_head });
         }
-        let end = self.pos.checked_add(tokens).ok_or(KernelError::TooLarge { what: "visible positions" })?;
-        for page in self.visible(0).start / KV_PAGE..if tokens > 0 { end.div_ceil(KV_PAGE) } else { 0 } {
+        for page in positions.start / KV_PAGE..positions.end.div_ceil(KV_PAGE) {
             let found = self.pages.page(page).len();
             if found < bytes {
                 return Err(KernelError::ShapeMismatch { what: "kv page", expected: bytes, found });
@@ -130,7 +129,8 @@ pub fn attention_gqa(
     out: &mut Tile<'_>,
 ) -> Result<(), KernelError> {
     let (tokens, rows) = (out.tokens(), out.rows());
-    a.check(kv_head, if rows == 0 { 0 } else { tokens })?;
+    let end = a.pos.checked_add(tokens).ok_or(KernelError::TooLarge { what: "visible positions" })?;
+    a.check(kv_head, &if tokens == 0 || rows == 0 { 0..0 } else { a.visible(0).start..end })?;
     whole_units("attention output", a.layout.head_dim, rows)?;
     if tokens == 0 || rows == 0 {
         return Ok(());
@@ -169,10 +169,11 @@ pub fn attention_part(
     q: &[f32],
     part: &mut [f32],
 ) -> Result<(), KernelError> {
-    a.check(kv_head, 1)?;
+    let positions = within(&a.visible(0), split);
+    a.check(kv_head, &positions)?;
+    not_zero("attention split", positions.len())?;
     whole_units("attention queries", a.layout.head_dim, q.len())?;
     same_len("attention part", part_len(q.len() / a.layout.head_dim, a.layout.head_dim)?, part.len())?;
-    not_zero("attention split", within(&a.visible(0), split).len())?;
     // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
     unsafe { (k.table().attention_part)(a, kv_head, split, q, part) };
     Ok(())

@@ -165,3 +165,65 @@ impl KvCache {
 fn new_page(layers: usize, bytes: usize) -> Result<Page, RuntimeError> {
     Buffer::zeros("a page of the KV cache", [layers, bytes])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two layers of one head of one element.
+    fn cache(capacity: usize) -> KvCache {
+        let layout = KvLayout { ty: KvType::F16, kv_heads: 1, head_dim: 1 };
+        let bytes = layout.page_bytes().expect("small");
+        KvCache { layout, layers: 2, bytes, capacity, pages: Vec::new(), len: 0, factors: FactorSet::Short }
+    }
+
+    fn grow(cache: &mut KvCache, tokens: usize) {
+        cache.reserve(tokens).expect("memory");
+        cache.commit(tokens);
+    }
+
+    /// Whether page `n` of two caches is the same memory.
+    fn shared(a: &KvCache, b: &KvCache, n: usize) -> bool {
+        Arc::ptr_eq(&a.pages[n], &b.pages[n])
+    }
+
+    #[test]
+    fn pages_come_and_go_with_positions() {
+        let mut cache = cache(200);
+        assert_eq!((cache.pages.len(), cache.len_bytes()), (0, 0));
+        for (tokens, pages) in [(1, 1), (63, 1), (1, 2), (100, 3), (1000, 4)] {
+            grow(&mut cache, tokens);
+            assert_eq!(cache.pages.len(), pages);
+        }
+        assert_eq!((cache.len(), cache.len_bytes()), (200, 2 * 2 * 2 * 200));
+        for (len, pages) in [(193, 4), (192, 3), (64, 1), (1, 1), (0, 0)] {
+            cache.truncate(len);
+            assert_eq!((cache.len(), cache.pages.len()), (len, pages));
+        }
+    }
+
+    #[test]
+    fn forks_share_pages_until_one_is_written() {
+        let mut cache = cache(300);
+        grow(&mut cache, 130);
+        Arc::get_mut(&mut cache.pages[2]).expect("its own").fill(7);
+        let mut fork = cache.fork().expect("memory");
+        assert!((0..3).all(|n| shared(&cache, &fork, n)));
+        // Neither may be written now.
+        assert!(cache.layer(0).parts(130..131).is_err() && fork.layer(0).parts(130..131).is_err());
+        grow(&mut fork, 1);
+        assert!(shared(&cache, &fork, 0) && shared(&cache, &fork, 1) && !shared(&cache, &fork, 2));
+        assert_eq!(fork.layer(1).page(2), cache.layer(1).page(2));
+        // The other one has the page for itself again.
+        let page = Arc::as_ptr(&cache.pages[2]);
+        grow(&mut cache, 1);
+        assert_eq!(Arc::as_ptr(&cache.pages[2]), page);
+        // A full page stays shared, whatever comes after it.
+        fork.truncate(128);
+        grow(&mut fork, 1);
+        assert!(shared(&cache, &fork, 1));
+        fork.truncate(100);
+        grow(&mut fork, 1);
+        assert!(shared(&cache, &fork, 0) && !shared(&cache, &fork, 1));
+    }
+}
