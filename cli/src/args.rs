@@ -91,7 +91,7 @@ impl ContextArgs {
 /// How keys and values are stored.
 #[derive(clap::Args)]
 pub(crate) struct KvArg {
-    /// Store keys and values as f16 or, exactly and twice as large, as f32
+    /// Store keys and values as f16, as int8 at half the size, or exactly, as f32
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv)]
     pub(crate) kv: KvType,
 }
@@ -216,7 +216,8 @@ fn kv(name: &str) -> Result<KvType, String> {
     match name {
         "f16" => Ok(KvType::F16),
         "f32" => Ok(KvType::F32),
-        _ => Err("expected f16 or f32".to_owned()),
+        "int8" => Ok(KvType::Int8),
+        _ => Err("expected f16, int8 or f32".to_owned()),
     }
 }
 

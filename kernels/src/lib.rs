@@ -32,6 +32,7 @@
 mod dispatch;
 mod error;
 mod isa;
+mod kv8;
 pub mod ops;
 mod pack;
 mod panel;

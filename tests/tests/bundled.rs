@@ -80,6 +80,48 @@ fn greedy_tokens_are_those_of_the_reference() {
     }
 }
 
+/// Keys and values of 8 bits beside f16, over a full context of text that the model itself makes up.
+#[test]
+fn a_cache_of_8_bits_keeps_the_distribution() {
+    /// Mean of `Σ p · ln(p / q)`, p with f16.
+    const DIVERGENCE: f64 = 0.001;
+    /// Of the bits that the text takes.
+    const BITS: f64 = 0.001;
+    for (name, ty) in MODELS.into_iter().flat_map(|(name, ..)| [(name, "f16"), (name, "q4_0")]) {
+        let model = open(&format!("{name}-{ty}"));
+        let context = model.config().context;
+        let mut session = session_on(&model, KvType::F16, 64, context).expect("a session");
+        let mut sampling = Sampling::default();
+        (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) = (1.0, 0, 1.0, 0.0);
+        session.set_sampling(sampling).expect("valid");
+        session.push_text("Once upon a time").expect("it fits");
+        while session.tokens().len() + 16 < context {
+            if session.next_token().expect("finite logits").is_none() {
+                session.push_text("\n\nOnce upon a time").expect("it fits");
+            }
+        }
+        let tokens = session.tokens().to_vec();
+        let [half, eight] = [KvType::F16, KvType::Int8].map(|kv| {
+            let rows = logits_of(&model, kv, 64, &tokens).expect("finite logits");
+            rows.chunks_exact(model.vocab()).map(log_softmax).collect::<Vec<_>>()
+        });
+        let divergence = |(p, q): (&Vec<f64>, &Vec<f64>)| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+        let divergence = half.iter().zip(&eight).map(divergence).sum::<f64>() / tokens.len() as f64;
+        let bits = |rows: &[Vec<f64>]| rows.iter().zip(&tokens[1..]).map(|(row, next)| -row[*next as usize]).sum::<f64>();
+        let cost = bits(&eight) / bits(&half) - 1.0;
+        println!("{name}-{ty}: divergence {divergence:.2e}, {:+.4} % of the bits", 100.0 * cost);
+        assert!((0.0..=DIVERGENCE).contains(&divergence), "{name}-{ty}: {divergence}");
+        assert!(cost.abs() <= BITS, "{name}-{ty}: {cost}");
+        assert!(divergence > 1e-9, "{name}-{ty}: the caches are the same");
+    }
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum = logits.iter().map(|x| (f64::from(*x) - max).exp()).sum::<f64>();
+    logits.iter().map(|x| f64::from(*x) - max - sum.ln()).collect()
+}
+
 #[test]
 fn text_held_back_for_a_stop_string_is_shown_or_forgotten() {
     let model = open("tiny-mimo-q4_0");

@@ -50,12 +50,18 @@ impl AttentionGqa<'_> {
         splits(&self.visible(0))
     }
 
+    /// The keys of a head in a page, then its values, unless the page is not there.
+    #[inline(always)]
+    pub(crate) fn both_halves(&self, page: usize, kv_head: usize) -> Option<&[u8]> {
+        let half = self.layout.half_bytes().ok()?;
+        self.pages.page(page).get(2 * kv_head * half..2 * (kv_head + 1) * half)
+    }
+
     /// The keys and the values of a head in a page, unless the page is not there.
     #[inline(always)]
     pub(crate) fn halves(&self, page: usize, kv_head: usize) -> Option<[&[u8]; 2]> {
-        let half = self.layout.half_bytes().ok()?;
-        let both = self.pages.page(page).get(2 * kv_head * half..2 * (kv_head + 1) * half)?;
-        let (keys, values) = both.split_at(half);
+        let both = self.both_halves(page, kv_head)?;
+        let (keys, values) = both.split_at(both.len() / 2);
         Some([keys, values])
     }
 

@@ -4,8 +4,8 @@
 //! through them, and threads that write different heads write different bytes. [`kv_append`] writes what
 //! [`attention_gqa`](super::attention_gqa) reads; nobody else needs to know what a half looks like inside.
 
-use crate::Kernels;
-use crate::error::{KernelError, not_zero, product, same_len};
+use crate::error::{KernelError, not_zero, product, same_len, whole_units};
+use crate::{Kernels, kv8};
 
 /// Positions of a page. Page `i` holds positions `i · 64..(i + 1) · 64`, which is also a tile of attention.
 pub const KV_PAGE: usize = 64;
@@ -21,6 +21,9 @@ pub enum KvType {
     F32,
     /// IEEE half precision, little-endian, rounded to nearest even. A half is `(KV_PAGE, head_dim)`.
     F16,
+    /// 8 bits, with one scale for each head and position: `x = scale · n`, `scale` an f16, `n` in -127..=127. For heads of
+    /// a multiple of 32 elements, up to 256.
+    Int8,
 }
 
 /// What a position leaves in a head's two halves of a page.
@@ -52,6 +55,10 @@ impl KvLayout {
         let size = match self.ty {
             KvType::F32 => KV_PAGE * 4,
             KvType::F16 => KV_PAGE * 2,
+            KvType::Int8 => {
+                let bytes = self.head_dim.checked_add(kv8::SCALE_BYTES);
+                return product("kv page", bytes.ok_or(KernelError::TooLarge { what: "kv page" })?, KV_PAGE);
+            }
         };
         product("kv page", self.head_dim, size)
     }
@@ -64,11 +71,20 @@ impl KvLayout {
         product("kv page", product("kv page", self.kv_heads, 2)?, self.half_bytes()?)
     }
 
-    /// `Ok` when a head has elements, and not too many.
-    pub(crate) fn check_head(&self) -> Result<(), KernelError> {
+    /// `Ok` when a head has elements, not too many, and as many as the type can store.
+    ///
+    /// # Errors
+    /// [`KernelError::Empty`], [`KernelError::OutOfRange`], [`KernelError::NotMultiple`].
+    pub fn check_head(&self) -> Result<(), KernelError> {
         not_zero("head_dim", self.head_dim)?;
         if self.head_dim > MAX_HEAD_DIM {
             return Err(KernelError::OutOfRange { what: "head_dim", limit: MAX_HEAD_DIM, found: self.head_dim });
+        }
+        if self.ty == KvType::Int8 {
+            whole_units("head_dim", kv8::DIMS, self.head_dim)?;
+            if self.head_dim > kv8::MAX_DIM {
+                return Err(KernelError::OutOfRange { what: "head_dim", limit: kv8::MAX_DIM, found: self.head_dim });
+            }
         }
         Ok(())
     }

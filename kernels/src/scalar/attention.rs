@@ -8,6 +8,7 @@
 //! ```
 //! The sum over a tile is taken apart and then merged, so that rounding grows with the number of tiles, not of keys.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use halfbyte_formats::quant::{BlockFormat, F32};
@@ -18,7 +19,7 @@ use super::softmax::{exp_sum, max};
 use crate::ops::attention::{of_part, of_part_mut, splits, within};
 use crate::ops::kv::{KV_PAGE as TILE, MAX_HEAD_DIM};
 use crate::ops::{AttentionGqa, Queries};
-use crate::{KvType, Tile};
+use crate::{KvPart, KvType, Tile, kv8};
 
 /// Query heads that share a decoded key.
 const HEADS: usize = 8;
@@ -136,13 +137,42 @@ fn heads_of(
     out: &mut [f32],
 ) -> [State; HEADS] {
     match a.layout.ty {
-        KvType::F32 => heads_of_type::<F32>(a, kv_head, positions, q, out),
-        KvType::F16 => heads_of_type::<Half>(a, kv_head, positions, q, out),
+        KvType::F32 => heads_of_type::<Plain<F32>>(a, kv_head, positions, q, out),
+        KvType::F16 => heads_of_type::<Plain<Half>>(a, kv_head, positions, q, out),
+        KvType::Int8 => heads_of_type::<Int8>(a, kv_head, positions, q, out),
     }
 }
 
+/// How a half is stored.
+trait Stored {
+    /// Decodes elements `d..` of a position, at most [`DIMS`].
+    fn decode(half: &[u8], part: KvPart, dim: usize, slot: usize, d: usize, out: &mut Decoded);
+}
+
+/// Elements one after the other.
+struct Plain<E>(PhantomData<E>);
+
+impl<E: BlockFormat> Stored for Plain<E> {
+    #[inline(always)]
+    fn decode(half: &[u8], _: KvPart, dim: usize, slot: usize, d: usize, out: &mut Decoded) {
+        let elements = slot * dim + d..slot * dim + dim.min(d + DIMS);
+        decode_run::<E>(half.get(elements.start * E::BYTES..elements.end * E::BYTES).unwrap_or_default(), out);
+    }
+}
+
+/// Codes and scales.
+struct Int8;
+
+impl Stored for Int8 {
+    fn decode(half: &[u8], part: KvPart, dim: usize, slot: usize, _: usize, out: &mut Decoded) {
+        kv8::decode(half, part, slot, out.as_flattened_mut().get_mut(..dim).unwrap_or_default());
+    }
+}
+
+const _: () = assert!(kv8::MAX_DIM <= DIMS);
+
 /// [`heads_of`] over a cache of `E`.
-fn heads_of_type<E: BlockFormat>(
+fn heads_of_type<E: Stored>(
     a: &AttentionGqa<'_>,
     kv_head: usize,
     positions: Range<usize>,
@@ -150,7 +180,6 @@ fn heads_of_type<E: BlockFormat>(
     out: &mut [f32],
 ) -> [State; HEADS] {
     let dim = a.layout.head_dim;
-    let cell = dim * E::BYTES;
     let mut scores = [[0.0; TILE]; HEADS];
     let mut maxima = [f32::NEG_INFINITY; HEADS];
     let mut sums = [0.0; HEADS];
@@ -161,12 +190,9 @@ fn heads_of_type<E: BlockFormat>(
     while start < positions.end {
         let page = start / TILE;
         let end = positions.end.min((page + 1) * TILE);
-        let bytes = (start - page * TILE) * cell..(end - page * TILE) * cell;
+        let slots = start - page * TILE..end - page * TILE;
         let [keys, values] = a.halves(page, kv_head).unwrap_or_default();
-        let keys = keys.get(bytes.clone()).unwrap_or_default();
-        let values = values.get(bytes).unwrap_or_default();
-
-        score::<E>(keys, q, dim, a.scale, &mut scores);
+        score::<E>(keys, slots.clone(), q, dim, a.scale, &mut scores);
         let states = maxima.iter_mut().zip(&mut sums).zip(&mut decays);
         for (((top, sum), decay), scores) in states.zip(&mut scores).take(q.len() / dim) {
             let scores = scores.get_mut(..end - start).unwrap_or_default();
@@ -175,7 +201,7 @@ fn heads_of_type<E: BlockFormat>(
             *sum = *sum * f64::from(*decay) + exp_sum(scores, new);
             *top = new;
         }
-        mix::<E>(values, dim, &scores, &decays, out);
+        mix::<E>(values, slots, dim, &scores, &decays, out);
         start = end;
     }
     let mut states = [STATE; HEADS];
@@ -185,15 +211,22 @@ fn heads_of_type<E: BlockFormat>(
     states
 }
 
-/// `scores[h][j] = scale · q[h] · keys[j]`.
+/// `scores[h][j] = scale · q[h] · keys[slots[j]]`.
 #[inline(always)]
-fn score<E: BlockFormat>(keys: &[u8], q: &[f32], dim: usize, scale: f32, scores: &mut [[f32; TILE]; HEADS]) {
+fn score<E: Stored>(
+    keys: &[u8],
+    slots: Range<usize>,
+    q: &[f32],
+    dim: usize,
+    scale: f32,
+    scores: &mut [[f32; TILE]; HEADS],
+) {
     let mut decoded = [DECODED];
-    for (j, key) in keys.chunks_exact(dim * E::BYTES).enumerate().take(TILE) {
+    for (j, slot) in slots.enumerate() {
         let mut sums = [[[0.0; LANES]]; HEADS];
-        for (piece, key) in key.chunks(DIMS * E::BYTES).enumerate() {
+        for (piece, d) in (0..dim).step_by(DIMS).enumerate() {
             let [piece_decoded] = &mut decoded;
-            decode_run::<E>(key, piece_decoded);
+            E::decode(keys, KvPart::Keys, dim, slot, d, piece_decoded);
             for (sums, q) in sums.iter_mut().zip(q.chunks_exact(dim)) {
                 accumulate(sums, &decoded, q.chunks(DIMS).nth(piece).unwrap_or_default());
             }
@@ -204,22 +237,22 @@ fn score<E: BlockFormat>(keys: &[u8], q: &[f32], dim: usize, scale: f32, scores:
     }
 }
 
-/// `out[h] = out[h] · decays[h] + Σ_j weights[h][j] · values[j]`.
+/// `out[h] = out[h] · decays[h] + Σ_j weights[h][j] · values[slots[j]]`.
 #[inline(always)]
-fn mix<E: BlockFormat>(
+fn mix<E: Stored>(
     values: &[u8],
+    slots: Range<usize>,
     dim: usize,
     weights: &[[f32; TILE]; HEADS],
     decays: &[f32; HEADS],
     out: &mut [f32],
 ) {
     let mut decoded: Decoded = DECODED;
-    for piece in 0..dim.div_ceil(DIMS) {
+    for (piece, d) in (0..dim).step_by(DIMS).enumerate() {
         let mut sums = [DECODED; HEADS];
-        for (j, value) in values.chunks_exact(dim * E::BYTES).enumerate().take(TILE) {
-            let value = value.chunks(DIMS * E::BYTES).nth(piece).unwrap_or_default();
-            decode_run::<E>(value, &mut decoded);
-            let groups = (value.len() / E::BYTES).div_ceil(LANES);
+        let groups = DIMS.min(dim - d).div_ceil(LANES);
+        for (j, slot) in slots.clone().enumerate() {
+            E::decode(values, KvPart::Values, dim, slot, d, &mut decoded);
             for (sums, weights) in sums.iter_mut().zip(weights).take(out.len() / dim) {
                 let weight = weights[j];
                 for (sums, value) in sums.iter_mut().zip(&decoded).take(groups) {

@@ -2,12 +2,13 @@
 
 use super::{LANES, Simd};
 use crate::ops::kv::cell;
-use crate::{KvLayout, KvPart, KvType};
+use crate::{KvLayout, KvPart, KvType, kv8};
 
 /// See [`ops::kv_append`](crate::ops::kv_append).
 #[inline(always)]
-pub(crate) fn kv_append<S: Simd>(s: S, layout: &KvLayout, _: KvPart, half: &mut [u8], slot: usize, row: &[f32]) {
+pub(crate) fn kv_append<S: Simd>(s: S, layout: &KvLayout, part: KvPart, half: &mut [u8], slot: usize, row: &[f32]) {
     match layout.ty {
+        KvType::Int8 => kv8::append(half, part, slot, row),
         KvType::F32 => {
             for (cell, x) in cell(half, slot, 4 * row.len()).as_chunks_mut().0.iter_mut().zip(row) {
                 *cell = x.to_le_bytes();

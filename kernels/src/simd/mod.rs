@@ -18,7 +18,7 @@ mod rope;
 mod softmax;
 
 pub(crate) use act::{add, silu_mul};
-pub(crate) use attention::{attention_gqa, attention_merge, attention_part};
+pub(crate) use attention::{Eight, KIND, attention_gqa, attention_merge, attention_part};
 #[cfg(test)]
 pub(crate) use exp::exp;
 pub(crate) use float::{Decode, Dots, Elements, TOKENS, decoded, dots, gemv};

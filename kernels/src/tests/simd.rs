@@ -12,10 +12,11 @@ use super::arrays::Arrays;
 #[cfg(all(unix, not(miri)))]
 use super::guard::{Guarded, Side};
 use super::{Rng, cases, tables};
-use crate::dispatch::table::{Kernel, KernelTable};
+use crate::dispatch::table::{Kernel, KernelTable, QuantizeFn};
 use crate::ops::{AttentionGqa, Queries, part_len};
 use crate::pack::{PackLayout, WeightRows};
-use crate::simd::{self, Brain, Decode, Elements, Half, Plain, Single, TOKENS};
+use crate::panel::MicroFn;
+use crate::simd::{self, Brain, Decode, Eight, Elements, Half, Plain, Single, TOKENS};
 use crate::{ActivationType, Isa, KV_PAGE, KvLayout, KvPart, KvType, PackedMatrix, Tile, scalar};
 
 /// A table of [`Arrays`].
@@ -38,12 +39,22 @@ static ARRAYS: KernelTable = KernelTable {
     softmax: |x| simd::softmax(Arrays, x),
     kv_append: |layout, part, half, slot, row| simd::kv_append(Arrays, layout, part, half, slot, row),
     // SAFETY: called under the contract of the table.
-    attention_gqa: |a, kv_head, q, out| unsafe { simd::attention_gqa(Arrays, a, kv_head, q, out) },
+    attention_gqa: |a, kv_head, q, out| unsafe { simd::attention_gqa::<_, Plainly>(Arrays, a, kv_head, q, out) },
     // SAFETY: as above.
-    attention_part: |a, kv_head, split, q, part| unsafe { simd::attention_part(Arrays, a, kv_head, split, q, part) },
+    attention_part: |a, kv_head, split, q, part| unsafe {
+        simd::attention_part::<_, Plainly>(Arrays, a, kv_head, split, q, part)
+    },
     attention_merge: |head_dim, parts, out| simd::attention_merge(Arrays, head_dim, parts, out),
     ..scalar::TABLE
 };
+
+/// The scalar products of 8 bits.
+struct Plainly;
+
+impl Eight for Plainly {
+    const MICRO: MicroFn = scalar::panel::micro;
+    const QUANTIZE: QuantizeFn = scalar::TABLE.quantize;
+}
 
 const fn plain<E: Plain>() -> Kernel {
     Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
@@ -92,6 +103,11 @@ fn bits(x: &[f32]) -> Vec<u32> {
 
 /// Runs `op` with each table. `op` changes the `f32` it is given.
 fn check(what: &str, start: &[f32], op: impl Fn(&KernelTable, Side, &mut [f32])) {
+    check_within(1e-5, what, start, op);
+}
+
+/// As [`check`], if scalar kernels round otherwise: by so much of the largest result.
+fn check_within(tolerance: f32, what: &str, start: &[f32], op: impl Fn(&KernelTable, Side, &mut [f32])) {
     let run = |table: &KernelTable, side| {
         let mut out = beside(start, side);
         op(table, side, &mut out);
@@ -101,7 +117,7 @@ fn check(what: &str, start: &[f32], op: impl Fn(&KernelTable, Side, &mut [f32]))
     let scalar = run(&scalar::TABLE, Side::After);
     let largest = scalar.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     for (i, (a, b)) in expected.iter().zip(&scalar).enumerate() {
-        let close = (a - b).abs() <= 1e-5 * largest || a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        let close = (a - b).abs() <= tolerance * largest || a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
         assert!(close, "{what}, element {i}: {a} with lanes, {b} without");
     }
     for (isa, table) in tables().filter(|(isa, _)| !matches!(isa, Isa::Scalar | Isa::Portable)) {
@@ -199,8 +215,11 @@ fn cache() {
     for n in sizes() {
         let mut rng = Rng(n as u64);
         let any: Vec<f32> = (0..n).map(|_| rng.float()).collect();
-        for ty in [KvType::F16, KvType::F32] {
+        for ty in [KvType::F16, KvType::F32, KvType::Int8] {
             let layout = KvLayout { ty, kv_heads: 1, head_dim: n };
+            if layout.check_head().is_err() {
+                continue;
+            }
             let bytes = layout.half_bytes().expect("small");
             let run = |table: &KernelTable, side| {
                 let mut half = beside(&vec![0x5au8; bytes], side);
@@ -209,7 +228,7 @@ fn cache() {
                     unsafe { (table.kv_append)(&layout, KvPart::Keys, &mut half, slot, &beside(&any, side)) };
                 }
                 match ty {
-                    KvType::F32 => half.to_vec(),
+                    KvType::F32 | KvType::Int8 => half.to_vec(),
                     // NaN is NaN.
                     KvType::F16 => {
                         let halves = half.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x));
@@ -313,6 +332,8 @@ fn check_attention(shape: &Shape, rng: &mut Rng) {
         }
         page
     };
+    // Scalar kernels do not round queries and weights.
+    let tolerance = if ty == KvType::Int8 { 0.08 } else { 1e-5 };
     let pages: Vec<Vec<u8>> = (0..(pos + tokens).div_ceil(KV_PAGE)).map(|_| page()).collect();
     let (row, stride) = (heads * head_dim, heads * head_dim + 5);
     let q = floats(rng, (tokens - 1) * stride + row);
@@ -320,7 +341,7 @@ fn check_attention(shape: &Shape, rng: &mut Rng) {
     let guarded = |side| pages.iter().map(|page| beside(page, side)).collect::<Vec<_>>();
     // The values of the last head end where the page ends, the keys of the first begin where it begins.
     for kv_head in [0, 1] {
-        check(&what, &vec![f32::NAN; tokens * row], |table, side, out| {
+        check_within(tolerance, &what, &vec![f32::NAN; tokens * row], |table, side, out| {
             let pages = guarded(side);
             let a = AttentionGqa { layout: &layout, pages: &pages, pos, window, scale: 0.7 };
             let q = beside(&q, side);
@@ -328,7 +349,7 @@ fn check_attention(shape: &Shape, rng: &mut Rng) {
             // SAFETY: the table of a CPU that runs it, and right shapes.
             unsafe { (table.attention_gqa)(&a, kv_head, Queries { data: &q, stride }, &mut out) };
         });
-        check(&format!("{what}, in parts"), &vec![f32::NAN; row], |table, side, out| {
+        check_within(tolerance, &format!("{what}, in parts"), &vec![f32::NAN; row], |table, side, out| {
             let pages = guarded(side);
             let a = AttentionGqa { layout: &layout, pages: &pages, pos, window, scale: 0.7 };
             let q = beside(&q[..row], side);
@@ -348,7 +369,7 @@ fn check_attention(shape: &Shape, rng: &mut Rng) {
 #[test]
 fn attention() {
     let shapes = [
-        (3, 2, 0, 2),
+        (3usize, 2, 0, 2),
         (128, 4, 130, 20),
         (64, 7, 60, 9),
         (96, 1, 0, 70),
@@ -356,9 +377,13 @@ fn attention() {
         (20, 13, 64, 11),
         (40, 5, 1020, 9),
         (16, 2, 2040, 40),
+        (32, 3, 126, 5),
+        (128, 1, 1023, 2),
+        (256, 8, 0, 66),
     ];
-    for (i, (head_dim, heads, pos, tokens)) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 8 }).enumerate() {
-        for ty in [KvType::F32, KvType::F16] {
+    for (i, (head_dim, heads, pos, tokens)) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 11 }).enumerate() {
+        for ty in [KvType::F32, KvType::F16, KvType::Int8] {
+            let head_dim = if ty == KvType::Int8 { head_dim.next_multiple_of(32).min(256) } else { head_dim };
             for window in [None, Some(1), Some(40), Some(70)].into_iter().take(if cfg!(miri) { 2 } else { 4 }) {
                 let shape = Shape { ty, head_dim, heads, pos, tokens, window };
                 check_attention(&shape, &mut Rng(i as u64));
@@ -373,11 +398,12 @@ proptest! {
     #[test]
     fn any_attention(
         head_dim in 1..140usize, heads in 1..9usize, pos in 0..140usize, tokens in 1..24usize, window in 0..150usize,
-        half: bool, seed: u64,
+        ty in 0..3usize, seed: u64,
     ) {
-        let ty = if half { KvType::F16 } else { KvType::F32 };
+        let ty = [KvType::F32, KvType::F16, KvType::Int8][ty];
         let window = (window > 0).then_some(window);
         let (head_dim, pos, tokens) = if cfg!(miri) { (head_dim % 20 + 1, pos % 3, 1) } else { (head_dim, pos, tokens) };
+        let head_dim = if ty == KvType::Int8 { head_dim.next_multiple_of(32) } else { head_dim };
         check_attention(&Shape { ty, head_dim, heads, pos, tokens, window }, &mut Rng(seed));
     }
 

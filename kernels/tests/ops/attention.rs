@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 use halfbyte_kernels::ops::{AttentionGqa, KV_SPLIT, Queries};
-use halfbyte_kernels::{Isa, KV_PAGE, Kernels, KvLayout, KvPages, KvType, Tile, ops};
+use halfbyte_kernels::{Isa, KV_PAGE, Kernels, KvLayout, KvPages, KvPart, KvType, Tile, ops};
 use proptest::prelude::*;
 
 use crate::common::{ROUNDING, Rng, assert_close, bits, cases, for_each_isa, guarded};
@@ -21,6 +21,8 @@ struct Cache {
     /// `(positions, head_dim)`
     keys: Vec<f32>,
     values: Vec<f32>,
+    /// Of the values of each position, if they have one.
+    scales: Vec<f32>,
 }
 
 impl KvPages for Cache {
@@ -38,13 +40,37 @@ impl Cache {
         let page = vec![0xff; bytes].into_boxed_slice();
         let pages = len.div_ceil(KV_PAGE);
         let (keys, values) = (vec![0.0; len * layout.head_dim], vec![0.0; len * layout.head_dim]);
-        let mut cache = Self { pages: vec![page; pages], seen: 0..pages, keys, values };
+        let mut cache = Self { pages: vec![page; pages], seen: 0..pages, keys, values, scales: vec![0.0; len] };
         for part in [0, 1] {
-            for i in 0..len * layout.head_dim {
-                cache.set(layout, kv_head, part, i, rng.unit() * spread);
+            for pos in 0..len {
+                let row: Vec<f32> = (0..layout.head_dim).map(|_| rng.unit() * spread).collect();
+                cache.put(layout, kv_head, part, pos, &row);
             }
         }
         cache
+    }
+
+    /// Sets the keys (part 0) or values (part 1) of a head at a position.
+    fn put(&mut self, layout: &KvLayout, kv_head: usize, part: usize, pos: usize, row: &[f32]) {
+        let dim = layout.head_dim;
+        if layout.ty != KvType::Int8 {
+            for (i, x) in (pos * dim..).zip(row) {
+                self.set(layout, kv_head, part, i, *x);
+            }
+            return;
+        }
+        let half = layout.half_bytes().expect("small");
+        let page = &mut self.pages[pos / KV_PAGE][(2 * kv_head + part) * half..][..half];
+        let which = [KvPart::Keys, KvPart::Values][part];
+        ops::kv_append(&Kernels::detect(), layout, which, page, pos % KV_PAGE, row).expect("right shapes");
+        let largest = row.iter().fold(0.0f32, |max, x| if x.abs() > max || x.is_nan() { x.abs() } else { max });
+        let scale = f16::from_f32(largest / 127.0).to_f32();
+        for (to, x) in [&mut self.keys, &mut self.values][part][pos * dim..].iter_mut().zip(row) {
+            *to = if scale == 0.0 { 0.0 } else { scale * (x / scale).round_ties_even().clamp(-127.0, 127.0) };
+        }
+        if part == 1 {
+            self.scales[pos] = scale;
+        }
     }
 
     /// Sets element `i` of the keys (part 0) or values (part 1) of a head, `(positions, head_dim)`.
@@ -58,6 +84,19 @@ impl Cache {
         self.pages[pos / KV_PAGE][at * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
         [&mut self.keys, &mut self.values][part][i] = x;
     }
+}
+
+/// `x` in multiples of the smallest power of two with which 32 of them are within ±127.
+fn rounded_by_powers(x: &[f32]) -> Vec<f32> {
+    let round = |group: &[f32]| {
+        let largest = group.iter().fold(0.0f64, |max, x| max.max(f64::from(x.abs())));
+        let mut step = 2f64.powi(-96);
+        while 127.0 * step < largest {
+            step *= 2.0;
+        }
+        group.iter().map(|x| ((f64::from(*x) / step).round_ties_even() * step) as f32).collect::<Vec<_>>()
+    };
+    x.chunks(32).flat_map(round).collect()
 }
 
 /// A run of tokens, the last of which is the last one in the cache.
@@ -158,12 +197,15 @@ impl Case {
 
     /// What `f64` gives for a token: for each element of its result the value and, of each term's share in the error,
     /// the magnitude; then the largest magnitude of a score.
-    fn oracle(&self, inputs: &Inputs, token: usize) -> (Vec<(f64, f64)>, f64) {
+    ///
+    /// If `rounded`, queries are rounded to 8 bits, and the third number is what that of weights may change.
+    fn oracle(&self, inputs: &Inputs, token: usize, rounded: bool) -> (Vec<(f64, f64, f64)>, f64) {
         let (dim, row) = (self.layout.head_dim, self.row());
         let visible = self.visible(token);
         let (mut results, mut largest) = (Vec::new(), 0.0f64);
         for q in inputs.q[token * row..(token + 1) * row].chunks(dim) {
             let mut scores = Vec::new();
+            let q = if rounded { rounded_by_powers(q) } else { q.to_vec() };
             for j in visible.clone() {
                 let key = &inputs.cache.keys[j * dim..][..dim];
                 let products = q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k));
@@ -174,12 +216,26 @@ impl Case {
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let powers: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
             let total: f64 = powers.iter().sum();
-            let mut sums = vec![(0.0, 0.0); dim];
+            let mut sums = vec![(0.0, 0.0, 0.0); dim];
             for (j, power) in visible.clone().zip(&powers) {
                 let value = &inputs.cache.values[j * dim..][..dim];
-                for ((sum, size), v) in sums.iter_mut().zip(value) {
+                for ((sum, size, _), v) in sums.iter_mut().zip(value) {
                     let term = power / total * f64::from(*v);
                     (*sum, *size) = (*sum + term, *size + term.abs());
+                }
+            }
+            if rounded {
+                // Weights times scales of values are multiples of 2^e, below twice the largest of 32 positions over 127.
+                let weight = |j: usize| powers[j - visible.start] / total * f64::from(inputs.cache.scales[j]);
+                for first in (visible.start / 32 * 32..visible.end).step_by(32) {
+                    let group = visible.start.max(first)..visible.end.min(first + 32);
+                    let step = 2.0 * group.clone().map(weight).fold(0.0, f64::max) / 127.0;
+                    for j in group.filter(|j| inputs.cache.scales[*j] > 0.0) {
+                        let value = &inputs.cache.values[j * dim..][..dim];
+                        for ((_, _, slack), v) in sums.iter_mut().zip(value) {
+                            *slack += 0.5 * step * f64::from((v / inputs.cache.scales[j]).abs());
+                        }
+                    }
                 }
             }
             results.extend(sums);
@@ -208,7 +264,9 @@ impl Case {
         let inputs = self.inputs();
         let mut ends = vec![0, self.tokens - 1];
         ends.dedup();
-        let ends: Vec<_> = ends.into_iter().map(|token| (token, self.oracle(&inputs, token))).collect();
+        let int8 = self.layout.ty == KvType::Int8;
+        let oracles = |token| [false, int8].map(|rounded| self.oracle(&inputs, token, rounded));
+        let ends: Vec<_> = ends.into_iter().map(|token| (token, oracles(token))).collect();
         let Self { layout, heads, pos, tokens, window, .. } = self;
         for_each_isa(|k| {
             let what = format!("{layout:?}, {heads} heads, {tokens} tokens from {pos}, window {window:?}");
@@ -219,10 +277,13 @@ impl Case {
                 let parts = self.attend_in_parts(k, &inputs, token);
                 assert_eq!(bits(found), bits(&parts), "{}: {what}: token {token} in parts", k.isa().name());
             }
-            for (token, (results, largest)) in &ends {
+            // Only scalar kernels multiply with 8 bits what is not rounded.
+            let rounds = usize::from(!matches!(k.isa(), Isa::Scalar | Isa::Portable));
+            for (token, oracles) in &ends {
                 let found = &found[token * self.row()..][..self.row()];
-                for (i, (found, (expected, size))) in found.iter().zip(results).enumerate() {
-                    assert_close(&what, i, *found, *expected, self.bound(k, *largest) * size);
+                let (results, largest) = &oracles[rounds];
+                for (i, (found, (expected, size, slack))) in found.iter().zip(results).enumerate() {
+                    assert_close(&what, i, *found, *expected, self.bound(k, *largest) * size + slack);
                 }
             }
         });
@@ -241,6 +302,9 @@ fn head_sizes_groups_and_lengths() {
                 let ty = if (head_dim + heads + len) % 3 == 0 { KvType::F32 } else { KvType::F16 };
                 let tokens = len.min(1 + (7 * heads + len) % 19);
                 check_windows(case(ty, head_dim, heads, len, tokens));
+                if head_dim % 32 == 0 {
+                    check_windows(case(KvType::Int8, head_dim, heads, len, tokens));
+                }
             }
         }
     }
@@ -260,7 +324,9 @@ fn several_splits() {
             // Every length with every size and with every group.
             let (len, n) = (lengths[(i + j) % 6], 6 * i + j);
             let ty = if n % 3 == 0 { KvType::F32 } else { KvType::F16 };
-            Case { window: windows[n % 7], ..case(ty, head_dim, heads, len, 1 + n % 3) }.check();
+            for ty in [ty, KvType::Int8] {
+                Case { window: windows[n % 7], ..case(ty, head_dim, heads, len, 1 + n % 3) }.check();
+            }
         }
     }
     // A block of rows over the edge of a split; heads so large that fewer rows go together.
@@ -306,6 +372,7 @@ fn many_rows() {
     for (heads, tokens) in [(0, 1), (0, 3), (9, 40), (70, 3), (1, 130), (64, 2), (3, 64)] {
         if !cfg!(miri) {
             case(KvType::F16, SMALL_DIM, heads, tokens + 50, tokens).check();
+            case(KvType::Int8, SMALL_DIM, heads, tokens + 50, tokens).check();
         }
     }
 }
@@ -326,14 +393,18 @@ fn what_is_not_seen_does_not_show() {
     let sizes: &[_] = if cfg!(miri) { &[(3, 2)] } else { &[(20, 20), (70, 30), (200, 33), (KV_SPLIT + 5, 9)] };
     for &(len, tokens) in sizes {
         for window in [None, Some(1), Some(7), Some(66)] {
-            let case = Case { window, ..case(KvType::F32, dim, heads, len, tokens) };
+            let ty = if window == Some(7) && !cfg!(miri) { KvType::Int8 } else { KvType::F32 };
+            let case = Case { window, ..case(ty, dim, heads, len, tokens) };
             let clean = case.inputs();
             let bad_at = [len - tokens, len - 1 - tokens / 2, len - 1, len - tokens - usize::from(len > tokens)];
             for (i, at) in bad_at.into_iter().enumerate() {
                 let bad = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY][i % 3];
                 let with = |part: usize| {
                     let mut inputs = clean.clone();
-                    inputs.cache.set(&case.layout, case.kv_head, part, at * dim + dim / 2, bad);
+                    let numbers = [&inputs.cache.keys, &inputs.cache.values][part];
+                    let mut row = numbers[at * dim..(at + 1) * dim].to_vec();
+                    row[dim / 2] = bad;
+                    inputs.cache.put(&case.layout, case.kv_head, part, at, &row);
                     inputs
                 };
                 for_each_isa(|k| {
@@ -391,10 +462,10 @@ fn four_thousand_keys() {
     const LEN: usize = if cfg!(miri) { 66 } else { 4096 };
     let long = case(KvType::F32, 4 * SMALL_DIM, 2, LEN, 1);
     let inputs = long.inputs();
-    let (expected, _) = long.oracle(&inputs, 0);
+    let (expected, _) = long.oracle(&inputs, 0, false);
     for_each_isa(|k| {
         let (mut error, mut power) = (0.0, 0.0);
-        for (found, (expected, _)) in long.attend(k, &inputs, 0..1).iter().zip(&expected) {
+        for (found, (expected, ..)) in long.attend(k, &inputs, 0..1).iter().zip(&expected) {
             error += (f64::from(*found) - expected).powi(2);
             power += expected.powi(2);
         }
@@ -409,9 +480,10 @@ proptest! {
     #[test]
     fn any_shape(
         head_dim in 1..70usize, heads in 1..6usize, before in 0..140usize, tokens in 1..20usize, window in 0..150usize,
-        half: bool, seed: u64,
+        ty in 0..3usize, seed: u64,
     ) {
-        let ty = if half { KvType::F16 } else { KvType::F32 };
+        let ty = [KvType::F32, KvType::F16, KvType::Int8][ty];
+        let head_dim = if ty == KvType::Int8 { head_dim.next_multiple_of(32) } else { head_dim };
         let window = (window > 0).then_some(window);
         let (before, tokens) = if cfg!(miri) { (before % 3, tokens % 2 + 1) } else { (before, tokens) };
         Case { window, seed, ..case(ty, head_dim, heads, before + tokens, tokens) }.check();

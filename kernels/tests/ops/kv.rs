@@ -42,3 +42,30 @@ fn every_byte_in_its_place() {
         }
     });
 }
+
+#[test]
+fn eight_bits_and_a_scale() {
+    let layout = |head_dim| KvLayout { ty: KvType::Int8, kv_heads: 1, head_dim };
+    // 0.508 of what f16 takes.
+    assert_eq!(layout(128).half_bytes(), Ok(64 * 128 + 64 * 2));
+    for_each_isa(|k| {
+        for dim in [80, 33, 288, 0] {
+            let layout = layout(dim);
+            let mut half = vec![0; layout.half_bytes().expect("small")];
+            let found = ops::kv_append(k, &layout, KvPart::Keys, &mut half, 0, &vec![0.0; dim]);
+            let found = found.expect_err("not a head of 8 bits").to_string();
+            assert!(found.contains("head_dim"), "{dim}: {found}");
+        }
+        // Each position has its own bytes, and the same numbers the same ones wherever else is written.
+        let (layout, mut rng) = (layout(96), Rng(7));
+        let rows: Vec<_> = (0..KV_PAGE).map(|_| rng.floats(96)).collect();
+        for part in [KvPart::Keys, KvPart::Values] {
+            let fill = |order: &mut dyn Iterator<Item = usize>| {
+                let mut half = vec![0xa5; layout.half_bytes().expect("small")];
+                order.for_each(|i| ops::kv_append(k, &layout, part, &mut half, i, &rows[i]).expect("fits"));
+                half
+            };
+            assert_eq!(fill(&mut (0..KV_PAGE)), fill(&mut (0..KV_PAGE).rev()));
+        }
+    });
+}

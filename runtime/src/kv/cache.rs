@@ -69,6 +69,11 @@ pub(crate) struct KvCache {
 impl KvCache {
     pub(crate) fn new(config: &ModelConfig, ty: KvType, capacity: usize) -> Result<Self, RuntimeError> {
         let layout = KvLayout { ty, kv_heads: config.kv_heads, head_dim: config.head_dim };
+        layout.check_head().map_err(|error| RuntimeError::InvalidOption {
+            option: "kv",
+            found: format!("{ty:?}"),
+            expected: format!("a type for heads of {} elements: {error}", config.head_dim),
+        })?;
         Ok(Self {
             layout,
             layers: config.layers + config.mtp_layers,

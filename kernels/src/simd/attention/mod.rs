@@ -19,12 +19,14 @@
 //! Scratch is 92 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one product, and what
 //! is merged so far, which is touched only where there is more than one split.
 
+mod eight;
 mod rows;
 mod split;
 mod tile;
 
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 
+pub(crate) use self::eight::{Eight, KIND};
 use self::rows::{Row, rows, rows_of_part};
 pub(crate) use self::split::attention_merge;
 use self::split::{pages, whole};
@@ -46,7 +48,7 @@ const BLOCK: usize = 64;
 /// # Safety
 /// The shapes are those that it checks.
 #[inline(always)]
-pub(crate) unsafe fn attention_gqa<S: Simd>(
+pub(crate) unsafe fn attention_gqa<S: Simd, E: Eight>(
     s: S,
     a: &AttentionGqa<'_>,
     kv_head: usize,
@@ -54,20 +56,28 @@ pub(crate) unsafe fn attention_gqa<S: Simd>(
     out: &mut Tile<'_>,
 ) {
     let mut scratch = Scratch::new();
-    let Scratch { tiles, rows: room, totals } = &mut scratch;
+    let Scratch { room, rows: places, totals } = &mut scratch;
+    let room = room.as_mut_ptr();
     let totals = totals.as_mut_ptr().cast();
     let dim = a.layout.head_dim;
     let all = out.tokens() * (out.rows() / dim);
     let seen = a.visible(0).start..a.visible(out.tokens().saturating_sub(1)).end;
     let block = if splits(&seen).len() > 1 { BLOCK.min(MAX_HEAD_DIM / dim) } else { BLOCK };
+    let block = if a.layout.ty == KvType::Int8 { block.min(eight::BLOCK) } else { block };
     for first in (0..all).step_by(block) {
-        let rows = rows(a, q, first..all.min(first + block), out, room);
+        let rows = rows(a, q, first..all.min(first + block), out, places);
         match a.layout.ty {
             // SAFETY: by the contract of this function: the queries and all that they see are there; rows that see several
             // splits are as many as have room in `totals`.
-            KvType::F32 => unsafe { whole(s, &Head::<Single>::new(a, tiles), a, kv_head, rows, totals) },
+            KvType::F32 => unsafe { whole(s, &Head::<Single>::new(a, room.cast()), a, kv_head, rows, totals) },
             // SAFETY: as above.
-            KvType::F16 => unsafe { whole(s, &Head::<Half>::new(a, tiles), a, kv_head, rows, totals) },
+            KvType::F16 => unsafe { whole(s, &Head::<Half>::new(a, room.cast()), a, kv_head, rows, totals) },
+            KvType::Int8 => {
+                // SAFETY: as above; the tier's functions run where this one does.
+                let head = unsafe { eight::Head::<E>::new(a, room.cast(), rows) };
+                // SAFETY: as above.
+                unsafe { whole(s, &head, a, kv_head, rows, totals) };
+            }
         }
     }
 }
@@ -77,7 +87,7 @@ pub(crate) unsafe fn attention_gqa<S: Simd>(
 /// # Safety
 /// The shapes are those that it checks.
 #[inline(always)]
-pub(crate) unsafe fn attention_part<S: Simd>(
+pub(crate) unsafe fn attention_part<S: Simd, E: Eight>(
     s: S,
     a: &AttentionGqa<'_>,
     kv_head: usize,
@@ -86,18 +96,26 @@ pub(crate) unsafe fn attention_part<S: Simd>(
     part: &mut [f32],
 ) {
     let mut scratch = Scratch::new();
-    let Scratch { tiles, rows: room, .. } = &mut scratch;
+    let Scratch { room, rows: places, .. } = &mut scratch;
+    let room = room.as_mut_ptr();
     let dim = a.layout.head_dim;
     let positions = split * KV_SPLIT..(split + 1) * KV_SPLIT;
     let [sums, maxima, totals] = of_part_mut(part, q.len() / dim);
-    let states = maxima.chunks_mut(BLOCK).zip(totals.chunks_mut(BLOCK));
-    for ((q, sums), (maxima, totals)) in q.chunks(BLOCK * dim).zip(sums.chunks_mut(BLOCK * dim)).zip(states) {
-        let rows = rows_of_part(a, q, sums, room);
+    let block = eight::BLOCK;
+    let states = maxima.chunks_mut(block).zip(totals.chunks_mut(block));
+    for ((q, sums), (maxima, totals)) in q.chunks(block * dim).zip(sums.chunks_mut(block * dim)).zip(states) {
+        let (rows, positions) = (rows_of_part(a, q, sums, places), positions.clone());
         match a.layout.ty {
             // SAFETY: by the contract of this function: the queries and what they see of the split are there.
-            KvType::F32 => unsafe { pages(s, &Head::<Single>::new(a, tiles), a, kv_head, positions.clone(), rows) },
+            KvType::F32 => unsafe { pages(s, &Head::<Single>::new(a, room.cast()), a, kv_head, positions, rows) },
             // SAFETY: as above.
-            KvType::F16 => unsafe { pages(s, &Head::<Half>::new(a, tiles), a, kv_head, positions.clone(), rows) },
+            KvType::F16 => unsafe { pages(s, &Head::<Half>::new(a, room.cast()), a, kv_head, positions, rows) },
+            KvType::Int8 => {
+                // SAFETY: as above; the tier's functions run where this one does.
+                let head = unsafe { eight::Head::<E>::new(a, room.cast(), rows) };
+                // SAFETY: as above.
+                unsafe { pages(s, &head, a, kv_head, positions, rows) };
+            }
         }
         for ((max, total), row) in maxima.iter_mut().zip(totals).zip(rows) {
             let state = row.state(s);
@@ -108,10 +126,17 @@ pub(crate) unsafe fn attention_part<S: Simd>(
 
 /// Written before it is read, whatever part of it that is.
 struct Scratch {
-    tiles: Tiles,
+    room: MaybeUninit<Room>,
     rows: [MaybeUninit<Row>; BLOCK],
     /// `[row][d]`: the sums of the splits before the present one.
     totals: MaybeUninit<[f32; MAX_HEAD_DIM]>,
+}
+
+/// What one type of cache needs.
+#[repr(C)]
+union Room {
+    tiles: ManuallyDrop<Tiles>,
+    eight: ManuallyDrop<eight::Scratch>,
 }
 
 #[repr(C, align(64))]
@@ -127,7 +152,7 @@ struct Tiles {
 impl Scratch {
     #[inline(always)]
     fn new() -> Self {
-        let tiles = Tiles { tile: MaybeUninit::uninit(), scores: MaybeUninit::uninit(), sums: MaybeUninit::uninit() };
-        Self { tiles, rows: [const { MaybeUninit::uninit() }; BLOCK], totals: MaybeUninit::uninit() }
+        let rows = [const { MaybeUninit::uninit() }; BLOCK];
+        Self { room: MaybeUninit::uninit(), rows, totals: MaybeUninit::uninit() }
     }
 }

@@ -7,10 +7,13 @@ use std::slice;
 use super::KEYS;
 use crate::Tile;
 use crate::ops::{AttentionGqa, Queries};
+use crate::simd::exp::exp;
 use crate::simd::{LANES, Simd};
 
 /// A query head of a token, and what is known of its result.
 pub(super) struct Row {
+    /// Its number among those that attend together.
+    pub(super) number: usize,
     pub(super) q: *const f32,
     pub(super) out: *mut f32,
     /// Visible positions.
@@ -36,10 +39,10 @@ pub(super) struct State {
 impl Row {
     /// Nothing is known, besides what it sees.
     #[inline(always)]
-    fn new(q: *const f32, out: &mut [f32], seen: &Range<usize>) -> Self {
+    fn new(number: usize, q: *const f32, out: &mut [f32], seen: &Range<usize>) -> Self {
         out.fill(0.0);
         let (out, start, end) = (out.as_mut_ptr(), seen.start, seen.end);
-        Self { q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES], before: None }
+        Self { number, q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES], before: None }
     }
 
     /// What is known of the present split.
@@ -52,6 +55,17 @@ impl Row {
     #[inline(always)]
     pub(super) fn restart(&mut self, before: State) {
         (self.max, self.sum, self.before) = (f32::NEG_INFINITY, [0.0; LANES], Some(before));
+    }
+
+    /// Takes the largest score of a tile into account, -∞ if there is none: sets `max` and `decay`.
+    #[inline(always)]
+    pub(super) fn grow<S: Simd>(&mut self, s: S, top: f32) {
+        self.decay = 1.0;
+        if top > self.max {
+            let mut lanes = [0.0; LANES];
+            s.store(exp(s, s.splat(self.max - top)), &mut lanes);
+            (self.max, self.decay) = (top, lanes[0]);
+        }
     }
 
     /// The keys of `tile..tile + KEYS` that it sees, counted from `tile`.
@@ -79,7 +93,7 @@ pub(super) fn rows<'a>(
         let outs = out.row_mut(token).chunks_exact_mut(dim).enumerate().skip(skip);
         for ((head, out), place) in outs.take(range.len() - n).zip(&mut places) {
             let q = q.data.as_ptr().wrapping_add(token * q.stride + head * dim);
-            place.write(Row::new(q, out, &seen));
+            place.write(Row::new(n, q, out, &seen));
             n += 1;
         }
     }
@@ -98,7 +112,7 @@ pub(super) fn rows_of_part<'a>(
     let (dim, seen) = (a.layout.head_dim, a.visible(0));
     let mut n = 0;
     for ((q, out), place) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).zip(room.iter_mut()) {
-        place.write(Row::new(q.as_ptr(), out, &seen));
+        place.write(Row::new(n, q.as_ptr(), out, &seen));
         n += 1;
     }
     // SAFETY: the first `n` of them were just written.

@@ -15,10 +15,19 @@ pub(super) trait Page {
     /// Takes the scores of what the rows see of a page, and adds its share to their `max`, `sum` and `out`.
     ///
     /// # Safety
-    /// `halves` are the keys and the values of a page, whose first position is `at`. The rows' `q` and `out` are heads; they
+    /// `halves` are the keys and the values of a page, whose first position is `at`; what lies at `next`, any bytes, will be
+    /// wanted soon. The rows' `q` and `out` are heads; they
     /// are at most [`super::BLOCK`], each sees something of the page, none ends or starts before the one above, and `seen` are
     /// the positions that one of them sees there.
-    unsafe fn attend<S: Simd>(&self, s: S, halves: [&[u8]; 2], at: usize, seen: Range<usize>, rows: &mut [Row]);
+    unsafe fn attend<S: Simd>(
+        &self,
+        s: S,
+        halves: [&[u8]; 2],
+        next: &[u8],
+        at: usize,
+        seen: Range<usize>,
+        rows: &mut [Row],
+    );
 }
 
 /// Attends from all rows, which see positions that neither start nor end before those of the row above, and writes what
@@ -98,8 +107,9 @@ pub(super) unsafe fn pages<S: Simd, P: Page>(
         let rows = rows.get_mut(from..to).unwrap_or_default();
         // The operation has seen the page; whoever has lost it since gets no result.
         let Some(halves) = a.halves(tile / KEYS, kv_head) else { return };
+        let next = if tile + KEYS < end { a.both_halves(tile / KEYS + 1, kv_head).unwrap_or_default() } else { &[] };
         // SAFETY: the halves of this page; the rest by the contract of this function.
-        unsafe { page.attend(s, halves, tile, start.max(tile)..end.min(tile + KEYS), rows) };
+        unsafe { page.attend(s, halves, next, tile, start.max(tile)..end.min(tile + KEYS), rows) };
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::array;
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ops::Range;
 use std::{ptr, slice};
 
@@ -25,14 +26,16 @@ pub(super) struct Head<E> {
 }
 
 impl<E: Plain> Head<E> {
+    /// Nothing else uses `tiles`, wherever this value may.
     #[inline(always)]
-    pub(super) fn new(a: &AttentionGqa<'_>, tiles: &mut Tiles) -> Self {
+    pub(super) fn new(a: &AttentionGqa<'_>, tiles: *mut Tiles) -> Self {
+        let field = |offset: usize| tiles.wrapping_byte_add(offset).cast();
         Self {
             dim: a.layout.head_dim,
             scale: a.scale,
-            tile: tiles.tile.as_mut_ptr().cast(),
-            scores: tiles.scores.as_mut_ptr().cast(),
-            sums: tiles.sums.as_mut_ptr().cast(),
+            tile: field(offset_of!(Tiles, tile)),
+            scores: field(offset_of!(Tiles, scores)),
+            sums: field(offset_of!(Tiles, sums)),
             element: PhantomData,
         }
     }
@@ -44,6 +47,7 @@ impl<E: Plain> Page for Head<E> {
         &self,
         s: S,
         [keys, values]: [&[u8]; 2],
+        _next: &[u8],
         at: usize,
         seen: Range<usize>,
         rows: &mut [Row],
@@ -145,13 +149,7 @@ impl<E: Plain> Head<E> {
                 // A NaN is passed over here, and shows in the weights.
                 top = s.max(x, top);
             }
-            let top = s.largest(top);
-            row.decay = 1.0;
-            if top > row.max {
-                let mut lanes = [0.0; LANES];
-                s.store(exp(s, s.splat(row.max - top)), &mut lanes);
-                (row.max, row.decay) = (top, lanes[0]);
-            }
+            row.grow(s, s.largest(top));
             let max = s.splat(row.max);
             let mut sum = s.splat(0.0);
             for column in columns {

@@ -4,7 +4,7 @@ use super::lanes::Ymm;
 use crate::dispatch::table::Kernel;
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::WeightRows;
-use crate::simd::{self, Decode, Elements, Plain, TOKENS};
+use crate::simd::{self, Decode, Eight, Elements, Plain, TOKENS};
 use crate::{KvLayout, KvPart, Tile};
 
 /// Functions of the table, each as its namesake in [`crate::simd`].
@@ -35,11 +35,16 @@ entries! {
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::x86) unsafe fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize, q: Queries<'_>, out: &mut Tile<'_>) {
+pub(in crate::x86) unsafe fn attention_gqa<E: Eight>(
+    a: &AttentionGqa<'_>,
+    kv_head: usize,
+    q: Queries<'_>,
+    out: &mut Tile<'_>,
+) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Ymm::new() };
     // SAFETY: the contract is the same.
-    unsafe { simd::attention_gqa(lanes, a, kv_head, q, out) };
+    unsafe { simd::attention_gqa::<_, E>(lanes, a, kv_head, q, out) };
 }
 
 /// See [`simd::attention_part`].
@@ -47,7 +52,7 @@ pub(in crate::x86) unsafe fn attention_gqa(a: &AttentionGqa<'_>, kv_head: usize,
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::x86) unsafe fn attention_part(
+pub(in crate::x86) unsafe fn attention_part<E: Eight>(
     a: &AttentionGqa<'_>,
     kv_head: usize,
     split: usize,
@@ -57,7 +62,7 @@ pub(in crate::x86) unsafe fn attention_part(
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Ymm::new() };
     // SAFETY: the contract is the same.
-    unsafe { simd::attention_part(lanes, a, kv_head, split, q, part) };
+    unsafe { simd::attention_part::<_, E>(lanes, a, kv_head, split, q, part) };
 }
 
 /// The kernels of a format of one element a number.

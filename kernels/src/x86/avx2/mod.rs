@@ -2,7 +2,7 @@
 
 mod build;
 pub(super) mod codes;
-mod float;
+pub(super) mod float;
 mod gemv;
 pub(super) mod lanes;
 pub(super) mod micro;
@@ -16,11 +16,11 @@ use halfbyte_formats::quant::{
 };
 
 use super::mem::prefetch;
-use crate::dispatch::table::{Kernel, KernelTable};
+use crate::dispatch::table::{Kernel, KernelTable, QuantizeFn};
 use crate::pack::{OfFormat, PanelFormat, of_format};
-use crate::panel::PanelKernel;
 use crate::panel::build::{RowMajor, Source, Stored};
-use crate::simd::{Brain, Half, Single};
+use crate::panel::{MicroFn, PanelKernel};
+use crate::simd::{Brain, Eight, Half, KIND, Single};
 
 /// What every function of this folder may use.
 pub(super) const FEATURES: &str = "avx2,fma,f16c";
@@ -52,8 +52,8 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     add: float::add,
     softmax: float::softmax,
     kv_append: float::kv_append,
-    attention_gqa: float::attention_gqa,
-    attention_part: float::attention_part,
+    attention_gqa: float::attention_gqa::<Products>,
+    attention_part: float::attention_part::<Products>,
     attention_merge: float::attention_merge,
 };
 
@@ -87,4 +87,12 @@ pub(super) const fn kernel<F: Source>() -> PanelKernel {
         gemv: Some(gemv::gemv::<F>),
         prefetch,
     }
+}
+
+/// What attention multiplies numbers of 8 bits with.
+struct Products;
+
+impl Eight for Products {
+    const MICRO: MicroFn = panel::micro(KIND);
+    const QUANTIZE: QuantizeFn = quantize::quantize;
 }

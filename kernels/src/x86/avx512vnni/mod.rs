@@ -14,11 +14,11 @@ use halfbyte_formats::quant::{
 
 use super::avx2 as below;
 use super::mem::prefetch;
-use crate::dispatch::table::{Kernel, KernelTable};
+use crate::dispatch::table::{Kernel, KernelTable, QuantizeFn};
 use crate::pack::{OfFormat, PanelFormat, of_format};
-use crate::panel::PanelKernel;
 use crate::panel::build::{RowMajor, Source, Stored};
-use crate::simd::{Brain, Half, Single};
+use crate::panel::{MicroFn, PanelKernel};
+use crate::simd::{Brain, Eight, Half, Single};
 
 /// What every function of this folder may use.
 pub(super) const FEATURES: &str = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
@@ -49,8 +49,8 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     add: float::add,
     softmax: float::softmax,
     kv_append: float::kv_append,
-    attention_gqa: float::attention_gqa,
-    attention_part: float::attention_part,
+    attention_gqa: float::attention_gqa::<Products>,
+    attention_part: float::attention_part::<Products>,
     attention_merge: float::attention_merge,
     ..below::TABLE
 };
@@ -79,4 +79,12 @@ fn panels(ty: PanelType) -> PanelKernel {
 /// The kernel of weights of `F`.
 const fn kernel<F: Source>() -> PanelKernel {
     PanelKernel { kind: F::KIND, build: build::build::<F>, micro: panel::micro, gemv: Some(gemv::gemv::<F>), prefetch }
+}
+
+/// What attention multiplies numbers of 8 bits with.
+struct Products;
+
+impl Eight for Products {
+    const MICRO: MicroFn = panel::micro;
+    const QUANTIZE: QuantizeFn = below::TABLE.quantize;
 }

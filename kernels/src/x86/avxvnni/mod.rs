@@ -6,10 +6,11 @@ mod panel;
 use halfbyte_formats::quant::{PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0};
 
 use super::avx2 as below;
-use crate::dispatch::table::{Kernel, KernelTable};
+use crate::dispatch::table::{Kernel, KernelTable, QuantizeFn};
 use crate::pack::{OfFormat, PanelFormat, of_format};
-use crate::panel::PanelKernel;
 use crate::panel::build::{RowMajor, Source, Stored};
+use crate::panel::{MicroFn, PanelKernel};
+use crate::simd::Eight;
 
 /// What every function of this folder may use.
 pub(super) const FEATURES: &str = "avx2,fma,f16c,avxvnni";
@@ -23,6 +24,8 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     matmul_q5_k: row_major::<Q5_K>(),
     matmul_q6_k: row_major::<Q6_K>(),
     panels,
+    attention_gqa: below::float::attention_gqa::<Products>,
+    attention_part: below::float::attention_part::<Products>,
     ..below::TABLE
 };
 
@@ -50,4 +53,12 @@ fn panels(ty: PanelType) -> PanelKernel {
 /// The kernel of weights of `F`.
 const fn kernel<F: Source>() -> PanelKernel {
     PanelKernel { micro: panel::micro, gemv: Some(gemv::gemv::<F>), ..below::kernel::<F>() }
+}
+
+/// What attention multiplies numbers of 8 bits with.
+struct Products;
+
+impl Eight for Products {
+    const MICRO: MicroFn = panel::micro;
+    const QUANTIZE: QuantizeFn = below::TABLE.quantize;
 }

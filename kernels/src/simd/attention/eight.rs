@@ -1,0 +1,395 @@
+//! Attention over keys and values of 8 bits, with the micro-kernels of quantised weights.
+//!
+//! ```text
+//! rows: (token, query head), 32 at a time, in tiles of four
+//! q8 = round(q)                                        once; see `crate::quantized`
+//! for each page that one of the rows sees, ascending:
+//!   s[row][key] = Σ_d q8[row][d] · k[key][d]           integer products; rows of the panels are keys
+//!   x = s · key scale · scale;  m' = max(m, max x);  p = exp(x - m');  l = l · exp(m - m') + Σ p
+//!   w8 = round(p · value scale)
+//!   out[row][d] = out[row][d] · exp(m - m') + Σ_key w8[row][key] · v[key][d]      rows of the panels are dimensions
+//! out[row] /= l
+//! ```
+//! A row has weight zero for keys that it does not see, and a code of zero adds nothing, whatever it is multiplied with. So a
+//! row's bits depend on what it sees alone, and pages that lie behind cost other rows of its tile nothing.
+
+use std::marker::PhantomData;
+use std::mem::{MaybeUninit, offset_of};
+use std::ops::Range;
+use std::{ptr, slice};
+
+use super::rows::Row;
+use super::split::Page;
+use crate::dispatch::table::QuantizeFn;
+use crate::kv8::{LINE, MAX_DIM};
+use crate::ops::AttentionGqa;
+use crate::ops::kv::KV_PAGE;
+use crate::panel::{Kind, Micro, MicroFn, PANELS, Panel, ROWS, Sums};
+use crate::quantized::{GROUP, LINES, TILE, WORDS};
+use crate::simd::exp::exp;
+use crate::simd::{LANES, Simd};
+
+/// Rows that attend together: what they need, and a panel, fit a first cache of 48 KiB at a head size of 128.
+pub(super) const BLOCK: usize = 32;
+/// Groups of a page.
+const GROUPS: usize = KV_PAGE / GROUP;
+/// Panels of a page's keys.
+const KEY_PANELS: usize = KV_PAGE / ROWS;
+/// Bytes that a CPU fetches at a time, on those that fetch least.
+const CACHE_LINE: usize = 64;
+/// Panels of keys multiplied at a time: half a page.
+const PAIR: usize = 2;
+
+/// What a tier multiplies numbers of 8 bits with.
+pub(crate) trait Eight {
+    /// For panels of [`KIND`].
+    const MICRO: MicroFn;
+    const QUANTIZE: QuantizeFn;
+}
+
+/// Codes around 128, with one scale a group, which is 1: scales of positions come later.
+pub(crate) const KIND: Kind = Kind { bits: 8, zero_shift: 7, halves: false, mins: false };
+
+/// Written before it is read, whatever part of it that is.
+#[repr(C, align(64))]
+pub(super) struct Scratch {
+    panels: [MaybeUninit<Panel>; PANELS],
+    /// Of each tile of rows the words of `dim / 32` groups.
+    queries: [MaybeUninit<u32>; BLOCK * MAX_DIM / GROUP * WORDS],
+    /// Of each tile the words of [`GROUPS`] groups.
+    words: [MaybeUninit<u32>; BLOCK * GROUPS * WORDS],
+    /// Of each tile the scores: `[pair][row][panel]`.
+    scores: [MaybeUninit<Sums>; BLOCK * KEY_PANELS],
+    /// Of one tile `[row][key]`, or `[row][d]`.
+    numbers: [MaybeUninit<f32>; TILE * MAX_DIM],
+    /// Of one tile `[row][panel]`.
+    sums: [MaybeUninit<Sums>; TILE * PANELS],
+}
+
+/// The rows of a head, in tiles of four, and the scratch, which nothing else uses meanwhile.
+pub(super) struct Head<E> {
+    dim: usize,
+    scale: f32,
+    /// Rows in all.
+    rows: usize,
+    panels: *mut Panel,
+    queries: *mut u32,
+    words: *mut u32,
+    scores: *mut Sums,
+    numbers: *mut f32,
+    sums: *mut Sums,
+    eight: PhantomData<E>,
+}
+
+impl<E: Eight> Head<E> {
+    /// Rounds the queries of at most [`BLOCK`] rows.
+    ///
+    /// # Safety
+    /// `q` of each row is a head, of a size that [`kv8`](crate::kv8) allows; the CPU runs `E`; the scratch is not used
+    /// otherwise while this value is.
+    #[inline(always)]
+    pub(super) unsafe fn new(a: &AttentionGqa<'_>, scratch: *mut Scratch, rows: &mut [Row]) -> Self {
+        let field = |offset: usize| scratch.wrapping_byte_add(offset);
+        let head = Self {
+            dim: a.layout.head_dim,
+            scale: a.scale,
+            rows: rows.len(),
+            panels: field(offset_of!(Scratch, panels)).cast(),
+            queries: field(offset_of!(Scratch, queries)).cast(),
+            words: field(offset_of!(Scratch, words)).cast(),
+            scores: field(offset_of!(Scratch, scores)).cast(),
+            numbers: field(offset_of!(Scratch, numbers)).cast(),
+            sums: field(offset_of!(Scratch, sums)).cast(),
+            eight: PhantomData,
+        };
+        for p in 0..PANELS {
+            let scales: *mut [f32; ROWS] =
+                head.panels.wrapping_add(p).wrapping_byte_add(offset_of!(Panel, scales)).cast();
+            for group in 0..MAX_DIM / GROUP {
+                // SAFETY: inside of a panel, which has room for more groups.
+                unsafe { scales.wrapping_add(group).write([1.0; ROWS]) };
+            }
+        }
+        for (tile, rows) in rows.chunks_mut(TILE).enumerate() {
+            for (i, row) in rows.iter().enumerate() {
+                // SAFETY: a head, and room for four of them.
+                unsafe { ptr::copy_nonoverlapping(row.q, head.numbers.wrapping_add(i * head.dim), head.dim) };
+            }
+            // SAFETY: so many numbers were just written; there is room for as many words.
+            let poisoned = unsafe { head.round(head.dim, rows.len(), head.queries_of(tile)) };
+            for (i, row) in rows.iter_mut().enumerate() {
+                poison(row, poisoned >> i & 1 == 1);
+            }
+        }
+        head
+    }
+
+    /// Rounds `n` rows of `depth` of the numbers; a bit is set for each that cannot be.
+    ///
+    /// # Safety
+    /// So many are there, whole groups; there is room for their words; the CPU runs `E`.
+    #[inline(always)]
+    unsafe fn round(&self, depth: usize, n: usize, words: *mut u32) -> u32 {
+        // SAFETY: by the contract of this function.
+        let x = unsafe { slice::from_raw_parts(self.numbers, n * depth) };
+        // SAFETY: likewise.
+        let room: &mut [MaybeUninit<u32>] =
+            unsafe { slice::from_raw_parts_mut(words.cast(), depth / GROUP * WORDS * n) };
+        room.fill(MaybeUninit::new(0));
+        // SAFETY: just initialised.
+        let words = unsafe { slice::from_raw_parts_mut(words, room.len()) };
+        // SAFETY: `n` tokens of whole groups, and their words.
+        unsafe { (E::QUANTIZE)(x, depth, n, words) }
+    }
+
+    /// Rows of a tile.
+    #[inline(always)]
+    fn len(&self, tile: usize) -> usize {
+        TILE.min(self.rows - tile * TILE)
+    }
+
+    #[inline(always)]
+    fn queries_of(&self, tile: usize) -> *mut u32 {
+        self.queries.wrapping_add(tile * TILE * (self.dim / GROUP) * WORDS)
+    }
+
+    #[inline(always)]
+    fn words_of(&self, tile: usize) -> *mut u32 {
+        self.words.wrapping_add(tile * TILE * GROUPS * WORDS)
+    }
+
+    #[inline(always)]
+    fn scores_of(&self, tile: usize) -> *mut Sums {
+        self.scores.wrapping_add(tile * TILE * KEY_PANELS)
+    }
+}
+
+impl<E: Eight> Page for Head<E> {
+    #[inline(always)]
+    unsafe fn attend<S: Simd>(
+        &self,
+        s: S,
+        halves: [&[u8]; 2],
+        next: &[u8],
+        at: usize,
+        seen: Range<usize>,
+        rows: &mut [Row],
+    ) {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
+        let (from, tiles) = (first.number, first.number / TILE..last.number / TILE + 1);
+        let seen = seen.start - at..seen.end - at;
+        let [keys, values] = halves.map(<[u8]>::as_ptr);
+        let steps = KEY_PANELS / PAIR + tiles.len() * TILE + (self.dim / ROWS).div_ceil(PANELS);
+        let mut ahead = Ahead { s, next, share: next.len().div_ceil(steps).next_multiple_of(CACHE_LINE) };
+        // SAFETY: half a page of keys; `new` rounded the queries of these tiles.
+        unsafe { self.score(keys, seen.clone(), tiles.clone(), &mut ahead) };
+        for tile in tiles.clone() {
+            for i in 0..self.len(tile) {
+                ahead.ask();
+                let row = (tile * TILE + i).checked_sub(from).and_then(|row| rows.get_mut(row));
+                // SAFETY: `score` is done; scales follow the codes of both halves.
+                unsafe { self.weigh(s, at, tile, i, row, [keys, values].map(|half| self.scales(half))) };
+            }
+            // SAFETY: `weigh` has written so many numbers.
+            let poisoned = unsafe { self.round(KV_PAGE, self.len(tile), self.words_of(tile)) };
+            for (number, row) in (from..).zip(&mut *rows).filter(|(number, _)| number / TILE == tile) {
+                poison(row, poisoned >> (number % TILE) & 1 == 1);
+            }
+        }
+        // SAFETY: half a page of values; all weights of these tiles are rounded.
+        unsafe { self.mix(s, values, seen, tiles, rows, &mut ahead) };
+    }
+}
+
+impl<E: Eight> Head<E> {
+    /// The scales of half a page: vectors of sixteen.
+    #[inline(always)]
+    fn scales(&self, half: *const u8) -> *const [u8; 2 * LANES] {
+        half.wrapping_add(KV_PAGE * self.dim).cast()
+    }
+
+    /// Scores of the pairs of panels that `seen` lies in, from the page's start.
+    ///
+    /// # Safety
+    /// `keys` is half a page; the queries of `tiles` are rounded.
+    #[inline(always)]
+    unsafe fn score<S: Simd>(&self, keys: *const u8, seen: Range<usize>, tiles: Range<usize>, ahead: &mut Ahead<'_, S>) {
+        let groups = self.dim / GROUP;
+        for pair in seen.start / (PAIR * ROWS)..seen.end.div_ceil(PAIR * ROWS) {
+            ahead.ask();
+            for p in 0..PAIR {
+                // SAFETY: a panel of keys.
+                unsafe { self.copy(keys.wrapping_add((PAIR * pair + p) * ROWS * self.dim), p, groups) };
+            }
+            for tile in tiles.clone() {
+                let n = self.len(tile);
+                let out = self.scores_of(tile).wrapping_add(pair * PAIR * n);
+                // SAFETY: the tile's own.
+                unsafe { out.write_bytes(0, PAIR * n) };
+                // SAFETY: two panels were copied, for as many groups as the queries have.
+                unsafe { self.multiply(PAIR, groups, self.queries_of(tile), n, out) };
+            }
+        }
+    }
+
+    /// Turns the scores of row `i` of a tile into weights, times the scales of the values: zeros for what it does not see, and if
+    /// there is no such row.
+    ///
+    /// # Safety
+    /// The row has scores of what it sees; there are scales of both halves.
+    #[inline(always)]
+    unsafe fn weigh<S: Simd>(
+        &self,
+        s: S,
+        at: usize,
+        tile: usize,
+        i: usize,
+        row: Option<&mut Row>,
+        [key_scales, value_scales]: [*const [u8; 2 * LANES]; 2],
+    ) {
+        let weight = |column: usize| self.numbers.wrapping_add(i * KV_PAGE + column * LANES);
+        let Some(row) = row else {
+            // SAFETY: the row's own.
+            return unsafe { weight(0).write_bytes(0, KV_PAGE) };
+        };
+        let seen = row.within(at);
+        let columns = seen.start / LANES..seen.end.div_ceil(LANES);
+        let keep = |x: S::F32, column: usize| {
+            let first = (column * LANES) as i32;
+            if seen.len() == KV_PAGE { x } else { s.keep(x, seen.start as i32 - first, seen.end as i32 - first) }
+        };
+        // SAFETY: the scales of a vector of positions.
+        let scales = |of: *const [u8; 2 * LANES], column: usize| s.load_f16(unsafe { &*of.wrapping_add(column) });
+        let mut top = s.splat(f32::NEG_INFINITY);
+        for column in columns.clone() {
+            let (pair, panel) = (column / PAIR, column % PAIR);
+            let score = self.scores_of(tile).wrapping_add((pair * self.len(tile) + i) * PAIR + panel);
+            // SAFETY: scores of the pair that these keys lie in.
+            let x = unsafe { s.load_at(score.cast()) };
+            let x = keep(s.mul(x, s.mul(scales(key_scales, column), s.splat(self.scale))), column);
+            // SAFETY: the row's own.
+            unsafe { s.store_at(x, weight(column)) };
+            // A NaN is passed over here, and shows in the weights.
+            top = s.max(x, top);
+        }
+        row.grow(s, s.largest(top));
+        let max = s.splat(row.max);
+        let (zero, mut sum) = (s.splat(0.0), s.splat(0.0));
+        for column in 0..KEY_PANELS {
+            let mut x = zero;
+            if columns.contains(&column) {
+                // SAFETY: written above.
+                let power = exp(s, s.sub(unsafe { s.load_at(weight(column)) }, max));
+                sum = s.add(sum, power);
+                // The scale of a value that is not seen may be anything. `max` gives its second argument for NaN.
+                x = s.max(zero, keep(s.mul(power, scales(value_scales, column)), column));
+            }
+            // SAFETY: the row's own.
+            unsafe { s.store_at(x, weight(column)) };
+        }
+        s.store(s.fma(s.load(&row.sum), s.splat(row.decay), sum), &mut row.sum);
+    }
+
+    /// `out = out · decay + Σ weight · value` over the groups that `seen` lies in.
+    ///
+    /// # Safety
+    /// `values` is half a page; the weights of all rows of `tiles` are rounded, of which `rows` see some; their `out` are heads.
+    #[inline(always)]
+    unsafe fn mix<S: Simd>(
+        &self,
+        s: S,
+        values: *const u8,
+        seen: Range<usize>,
+        tiles: Range<usize>,
+        rows: &[Row],
+        ahead: &mut Ahead<'_, S>,
+    ) {
+        let groups = seen.start / GROUP..seen.end.div_ceil(GROUP);
+        let all = self.dim / ROWS;
+        let from = rows.first().map_or(0, |row| row.number);
+        for panel in (0..all).step_by(PANELS) {
+            ahead.ask();
+            let count = PANELS.min(all - panel);
+            for p in 0..count {
+                let codes = values.wrapping_add(((panel + p) * GROUPS + groups.start) * LINES * LINE);
+                // SAFETY: groups of a panel of values.
+                unsafe { self.copy(codes, p, groups.len()) };
+            }
+            for tile in tiles.clone() {
+                let n = self.len(tile);
+                let place = |i: usize, p: usize| self.sums.wrapping_add(i * count + p).cast::<f32>();
+                let row = |i: usize| (tile * TILE + i).checked_sub(from).and_then(|row| rows.get(row));
+                for i in 0..n {
+                    for p in 0..count {
+                        let x = row(i).map_or(s.splat(0.0), |row| {
+                            // SAFETY: sixteen elements of a head.
+                            let out = unsafe { s.load_at(row.out.wrapping_add((panel + p) * LANES)) };
+                            s.mul(out, s.splat(row.decay))
+                        });
+                        // SAFETY: one of `n * count` sums.
+                        unsafe { s.store_at(x, place(i, p)) };
+                    }
+                }
+                let words = self.words_of(tile).wrapping_add(groups.start * n * WORDS);
+                // SAFETY: so many panels and groups were copied; the words of these groups are there.
+                unsafe { self.multiply(count, groups.len(), words, n, self.sums) };
+                for i in 0..n {
+                    let Some(row) = row(i) else { continue };
+                    for p in 0..count {
+                        // SAFETY: one of `n * count` sums.
+                        let x = unsafe { s.load_at(place(i, p)) };
+                        // SAFETY: sixteen elements of a head.
+                        unsafe { s.store_at(x, row.out.wrapping_add((panel + p) * LANES)) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies the codes of a panel into panel number `p`.
+    ///
+    /// # Safety
+    /// The lines of `groups` groups are there, at most [`MAX_DIM`] inputs; `p < PANELS`.
+    #[inline(always)]
+    unsafe fn copy(&self, codes: *const u8, p: usize, groups: usize) {
+        let to = self.panels.wrapping_add(p).wrapping_byte_add(offset_of!(Panel, codes)).cast::<u8>();
+        // SAFETY: by the contract; a panel has room for more.
+        unsafe { ptr::copy_nonoverlapping(codes, to, groups * LINES * LINE) };
+    }
+
+    /// Adds the products of the first panels and a tile.
+    ///
+    /// # Safety
+    /// As [`MicroFn`]: `count` panels have codes of `groups` groups; the words and sums are there.
+    #[inline(always)]
+    unsafe fn multiply(&self, count: usize, groups: usize, input: *const u32, tokens: usize, out: *mut Sums) {
+        let micro = Micro { kind: KIND, panels: self.panels, count, normal: true, groups, input, tokens, out };
+        // SAFETY: by the contract; scales are ones.
+        unsafe { (E::MICRO)(&micro) };
+    }
+}
+
+/// What is read next, asked for in shares between which there is work: a CPU has but so many requests under way.
+struct Ahead<'a, S> {
+    s: S,
+    next: &'a [u8],
+    /// Bytes a step.
+    share: usize,
+}
+
+impl<S: Simd> Ahead<'_, S> {
+    #[inline(always)]
+    fn ask(&mut self) {
+        let (now, later) = self.next.split_at(self.share.min(self.next.len()));
+        now.chunks(CACHE_LINE).for_each(|line| self.s.prefetch(line.as_ptr()));
+        self.next = later;
+    }
+}
+
+/// Makes NaN of the result of a row with a number that cannot be rounded.
+#[inline(always)]
+fn poison(row: &mut Row, poisoned: bool) {
+    if poisoned {
+        row.sum[0] = f32::NAN;
+    }
+}
