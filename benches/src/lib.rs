@@ -12,7 +12,7 @@ mod weights;
 use halfbyte_formats::{QuantType, quant};
 use halfbyte_kernels::{Isa, Kernels};
 
-pub use check::{agrees_with_scalar, assert_same_bits, nmse};
+pub use check::{agrees_with_scalar, agrees_within, assert_same_bits, nmse};
 pub use product::{Product, ROUNDED, Shape};
 pub use weights::{Weights, layout_bytes, layout_name};
 
