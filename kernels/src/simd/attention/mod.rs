@@ -16,6 +16,8 @@
 //! a token's bits depend on its visible positions alone. A row's share of a tile ends where what it sees ends: a later
 //! token's value is not multiplied by zero, it is not multiplied, because it might be infinite.
 //!
+//! That is for keys and values of f32 and f16; those of 8 bits are multiplied as integers, see `eight.rs`.
+//!
 //! Scratch is 92 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one product, and what
 //! is merged so far, which is touched only where there is more than one split.
 
