@@ -44,12 +44,13 @@ pub(crate) fn append(half: &mut [u8], part: KvPart, slot: usize, row: &[f32]) {
     // Magnitudes compare as their bits do, NaN being the largest: a maximum of integers, which compiles to vectors.
     let largest = row.iter().fold(0, |max, x| max.max(x.abs().to_bits()));
     let scale = f16::from_f32(f32::from_bits(largest) / 127.0);
-    let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
+    // Numbers so small that the scale is zero are zeros.
+    let divisor = if scale == f16::ZERO { 1.0 } else { scale.to_f32() };
     let mut rounded = [0; MAX_DIM];
     for (code, x) in rounded.iter_mut().zip(row) {
         // Numbers of this size lie one apart: the sum is rounded to an integer, ties to even, which is its lowest bits.
         const SHIFT: f32 = 1.5 * (1 << 23) as f32;
-        let n = (x * inverse).clamp(-127.0, 127.0);
+        let n = (x / divisor).clamp(-127.0, 127.0);
         *code = ((n + SHIFT).to_bits() as u8).wrapping_add(ZERO);
     }
     let (codes, scales) = half.split_at_mut(KV_PAGE * dim);
