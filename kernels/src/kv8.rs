@@ -41,9 +41,7 @@ const fn place(part: KvPart, dim: usize, slot: usize, d: usize) -> usize {
 /// Rounds `row: (dim)` and stores it at position `slot`. A number that is not finite makes the scale so.
 pub(crate) fn append(half: &mut [u8], part: KvPart, slot: usize, row: &[f32]) {
     let dim = row.len().min(MAX_DIM);
-    // Magnitudes compare as their bits do, NaN being the largest: a maximum of integers, which compiles to vectors.
-    let largest = row.iter().fold(0, |max, x| max.max(x.abs().to_bits()));
-    let scale = f16::from_f32(f32::from_bits(largest) / 127.0);
+    let scale = f16::from_f32(largest(row) / 127.0);
     // Numbers so small that the scale is zero are zeros.
     let divisor = if scale == f16::ZERO { 1.0 } else { scale.to_f32() };
     let mut rounded = [0; MAX_DIM];
@@ -62,6 +60,12 @@ pub(crate) fn append(half: &mut [u8], part: KvPart, slot: usize, row: &[f32]) {
     if let Some(place) = scales.as_chunks_mut().0.get_mut(slot) {
         *place = scale.to_le_bytes();
     }
+}
+
+/// The largest magnitude of `row`; NaN if there is one.
+pub(crate) fn largest(row: &[f32]) -> f32 {
+    // Magnitudes compare as their bits do, NaN being the largest: a maximum of integers, which compiles to vectors.
+    f32::from_bits(row.iter().fold(0, |max, x| max.max(x.abs().to_bits())))
 }
 
 /// What is stored at position `slot`: `out: (dim)`.

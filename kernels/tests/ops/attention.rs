@@ -86,15 +86,17 @@ impl Cache {
     }
 }
 
-/// `x` in multiples of the smallest power of two with which 32 of them are within ±127.
-fn rounded_by_powers(x: &[f32]) -> Vec<f32> {
+/// `x` in multiples of its largest magnitude over 127, times the smallest power of two with which 32 of them are within ±127.
+fn rounded(x: &[f32]) -> Vec<f64> {
+    let unit = x.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
+    let x: Vec<f32> = x.iter().map(|x| (x / unit).clamp(-127.0, 127.0)).collect();
     let round = |group: &[f32]| {
         let largest = group.iter().fold(0.0f64, |max, x| max.max(f64::from(x.abs())));
         let mut step = 2f64.powi(-96);
         while 127.0 * step < largest {
             step *= 2.0;
         }
-        group.iter().map(|x| ((f64::from(*x) / step).round_ties_even() * step) as f32).collect::<Vec<_>>()
+        group.iter().map(|x| (f64::from(*x) / step).round_ties_even() * step * f64::from(unit)).collect::<Vec<_>>()
     };
     x.chunks(32).flat_map(round).collect()
 }
@@ -198,17 +200,17 @@ impl Case {
     /// What `f64` gives for a token: for each element of its result the value and, of each term's share in the error,
     /// the magnitude; then the largest magnitude of a score.
     ///
-    /// If `rounded`, queries are rounded to 8 bits, and the third number is what that of weights may change.
-    fn oracle(&self, inputs: &Inputs, token: usize, rounded: bool) -> (Vec<(f64, f64, f64)>, f64) {
+    /// If `round`, queries are rounded to 8 bits, and the third number is what that of weights may change.
+    fn oracle(&self, inputs: &Inputs, token: usize, round: bool) -> (Vec<(f64, f64, f64)>, f64) {
         let (dim, row) = (self.layout.head_dim, self.row());
         let visible = self.visible(token);
         let (mut results, mut largest) = (Vec::new(), 0.0f64);
         for q in inputs.q[token * row..(token + 1) * row].chunks(dim) {
             let mut scores = Vec::new();
-            let q = if rounded { rounded_by_powers(q) } else { q.to_vec() };
+            let q = if round { rounded(q) } else { q.iter().copied().map(f64::from).collect() };
             for j in visible.clone() {
                 let key = &inputs.cache.keys[j * dim..][..dim];
-                let products = q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k));
+                let products = q.iter().zip(key).map(|(q, k)| q * f64::from(*k));
                 let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
                 scores.push(f64::from(self.scale()) * sum);
                 largest = largest.max(f64::from(self.scale()) * size);
@@ -224,13 +226,13 @@ impl Case {
                     (*sum, *size) = (*sum + term, *size + term.abs());
                 }
             }
-            if rounded {
-                // Weights times scales of values are multiples of 2^e, below twice the largest of 32 positions over 127.
+            if round {
+                // Weights times scales of values are multiples of the largest of a page over 254.
                 let weight = |j: usize| powers[j - visible.start] / total * f64::from(inputs.cache.scales[j]);
-                for first in (visible.start / 32 * 32..visible.end).step_by(32) {
-                    let group = visible.start.max(first)..visible.end.min(first + 32);
-                    let step = 2.0 * group.clone().map(weight).fold(0.0, f64::max) / 127.0;
-                    for j in group.filter(|j| inputs.cache.scales[*j] > 0.0) {
+                for first in (visible.start / KV_PAGE * KV_PAGE..visible.end).step_by(KV_PAGE) {
+                    let page = visible.start.max(first)..visible.end.min(first + KV_PAGE);
+                    let step = page.clone().map(weight).fold(0.0, f64::max) / 254.0;
+                    for j in page.filter(|j| inputs.cache.scales[*j] > 0.0) {
                         let value = &inputs.cache.values[j * dim..][..dim];
                         for ((_, _, slack), v) in sums.iter_mut().zip(value) {
                             *slack += 0.5 * step * f64::from((v / inputs.cache.scales[j]).abs());

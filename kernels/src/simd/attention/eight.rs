@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! rows: (token, query head), 32 at a time, in tiles of four
-//! q8 = round(q)                                        once; see `crate::quantized`
+//! t = max |q| / 127;  q8 = round(q / t)                once; groups of small numbers are finer, see `crate::quantized`
 //! for each page that one of the rows sees, ascending:
 //!   s[row][key] = Σ_d q8[row][d] · k[key][d]           integer products; rows of the panels are keys
-//!   x = s · key scale · scale;  m' = max(m, max x);  p = exp(x - m');  l = l · exp(m - m') + Σ p
-//!   w8 = round(p · value scale)
-//!   out[row][d] = out[row][d] · exp(m - m') + Σ_key w8[row][key] · v[key][d]      rows of the panels are dimensions
+//!   x = s · key scale · scale · t;  m' = max(m, max x);  p = exp(x - m');  l = l · exp(m - m') + Σ p
+//!   w = p · value scale;  u = max w / 254;  w8 = round(w / u)
+//!   y[d] = 127 · Σ_key v[key][d] + Σ_key (w8[row][key] - 127) · v[key][d]         rows of the panels are dimensions
+//!   out[row][d] = out[row][d] · exp(m - m') + u · y[d]
 //! out[row] /= l
 //! ```
-//! A row has weight zero for keys that it does not see, and a code of zero adds nothing, whatever it is multiplied with. So a
-//! row's bits depend on what it sees alone, and pages that lie behind cost other rows of its tile nothing.
+//! Weights are positive: less 127, they use all of a signed byte. What that adds is taken off once for all rows. All these are
+//! integers below 2^24, so `y` is exact, and what a row does not see, which has weight zero, adds nothing, whatever its value
+//! is: a row's bits depend on what it sees alone, and pages that lie behind cost other rows of its tile nothing.
 
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -21,11 +23,11 @@ use std::{ptr, slice};
 use super::rows::Row;
 use super::split::Page;
 use crate::dispatch::table::QuantizeFn;
-use crate::kv8::{LINE, MAX_DIM};
+use crate::kv8::{LINE, MAX_DIM, largest};
 use crate::ops::AttentionGqa;
 use crate::ops::kv::KV_PAGE;
 use crate::panel::{Kind, Micro, MicroFn, PANELS, Panel, ROWS, Sums};
-use crate::quantized::{GROUP, LINES, TILE, WORDS};
+use crate::quantized::{Field, GROUP, LINES, TILE, WORDS};
 use crate::simd::exp::exp;
 use crate::simd::{LANES, Simd};
 
@@ -47,6 +49,25 @@ pub(crate) trait Eight {
     const QUANTIZE: QuantizeFn;
 }
 
+/// What is taken off a rounded weight, and the largest input.
+const MIDDLE: f32 = 127.0;
+
+/// A page of inputs that are [`MIDDLE`], of one token.
+const MIDDLES: [u32; GROUPS * WORDS] = {
+    let mut words = [u32::from_ne_bytes([MIDDLE as u8; 4]); GROUPS * WORDS];
+    let sum = MIDDLE as i32 * GROUP as i32;
+    let mut group = 0;
+    while group < GROUPS {
+        let first = group * WORDS;
+        words[first + Field::NegatedSum.word(1, 0)] = (-sum).cast_unsigned();
+        words[first + Field::NegatedSumLow.word(1, 0)] = (-sum / 2).cast_unsigned();
+        words[first + Field::Exponent.word(1, 0)] = 0;
+        words[first + Field::ScaledSum.word(1, 0)] = (sum as f32).to_bits();
+        group += 1;
+    }
+    words
+};
+
 /// Codes around 128, with one scale a group, which is 1: scales of positions come later.
 pub(crate) const KIND: Kind = Kind { bits: 8, zero_shift: 7, halves: false, mins: false };
 
@@ -64,6 +85,8 @@ pub(super) struct Scratch {
     numbers: [MaybeUninit<f32>; TILE * MAX_DIM],
     /// Of one tile `[row][panel]`.
     sums: [MaybeUninit<Sums>; TILE * PANELS],
+    /// Of each panel `127 · Σ_key v[key][d]`.
+    middles: [MaybeUninit<Sums>; PANELS],
 }
 
 /// The rows of a head, in tiles of four, and the scratch, which nothing else uses meanwhile.
@@ -78,6 +101,7 @@ pub(super) struct Head<E> {
     scores: *mut Sums,
     numbers: *mut f32,
     sums: *mut Sums,
+    middles: *mut Sums,
     eight: PhantomData<E>,
 }
 
@@ -100,6 +124,7 @@ impl<E: Eight> Head<E> {
             scores: field(offset_of!(Scratch, scores)).cast(),
             numbers: field(offset_of!(Scratch, numbers)).cast(),
             sums: field(offset_of!(Scratch, sums)).cast(),
+            middles: field(offset_of!(Scratch, middles)).cast(),
             eight: PhantomData,
         };
         for p in 0..PANELS {
@@ -111,9 +136,18 @@ impl<E: Eight> Head<E> {
             }
         }
         for (tile, rows) in rows.chunks_mut(TILE).enumerate() {
-            for (i, row) in rows.iter().enumerate() {
-                // SAFETY: a head, and room for four of them.
-                unsafe { ptr::copy_nonoverlapping(row.q, head.numbers.wrapping_add(i * head.dim), head.dim) };
+            for (i, row) in rows.iter_mut().enumerate() {
+                // SAFETY: a head.
+                let q = unsafe { slice::from_raw_parts(row.q, head.dim) };
+                let largest = largest(q);
+                // Of numbers too small for that, or none, as they are; NaN and infinity stay.
+                row.step = if largest < 127.0 * f32::MIN_POSITIVE { 1.0 } else { largest / 127.0 };
+                for (d, x) in q.iter().enumerate() {
+                    // A quotient might be rounded to more.
+                    let x = (x / row.step).clamp(-127.0, 127.0);
+                    // SAFETY: there is room for four heads.
+                    unsafe { head.numbers.wrapping_add(i * head.dim + d).write(x) };
+                }
             }
             // SAFETY: so many numbers were just written; there is room for as many words.
             let poisoned = unsafe { head.round(head.dim, rows.len(), head.queries_of(tile)) };
@@ -213,7 +247,13 @@ impl<E: Eight> Head<E> {
     /// # Safety
     /// `keys` is half a page; the queries of `tiles` are rounded.
     #[inline(always)]
-    unsafe fn score<S: Simd>(&self, keys: *const u8, seen: Range<usize>, tiles: Range<usize>, ahead: &mut Ahead<'_, S>) {
+    unsafe fn score<S: Simd>(
+        &self,
+        keys: *const u8,
+        seen: Range<usize>,
+        tiles: Range<usize>,
+        ahead: &mut Ahead<'_, S>,
+    ) {
         let groups = self.dim / GROUP;
         for pair in seen.start / (PAIR * ROWS)..seen.end.div_ceil(PAIR * ROWS) {
             ahead.ask();
@@ -232,8 +272,8 @@ impl<E: Eight> Head<E> {
         }
     }
 
-    /// Turns the scores of row `i` of a tile into weights, times the scales of the values: zeros for what it does not see, and if
-    /// there is no such row.
+    /// Turns the scores of row `i` of a tile into weights, times the scales of the values, in units, less [`MIDDLE`]: that of zero
+    /// for what it does not see. Zeros if there is no such row.
     ///
     /// # Safety
     /// The row has scores of what it sees; there are scales of both halves.
@@ -260,13 +300,14 @@ impl<E: Eight> Head<E> {
         };
         // SAFETY: the scales of a vector of positions.
         let scales = |of: *const [u8; 2 * LANES], column: usize| s.load_f16(unsafe { &*of.wrapping_add(column) });
+        let scale = s.splat(self.scale * row.step);
         let mut top = s.splat(f32::NEG_INFINITY);
         for column in columns.clone() {
             let (pair, panel) = (column / PAIR, column % PAIR);
             let score = self.scores_of(tile).wrapping_add((pair * self.len(tile) + i) * PAIR + panel);
             // SAFETY: scores of the pair that these keys lie in.
             let x = unsafe { s.load_at(score.cast()) };
-            let x = keep(s.mul(x, s.mul(scales(key_scales, column), s.splat(self.scale))), column);
+            let x = keep(s.mul(x, s.mul(scales(key_scales, column), scale)), column);
             // SAFETY: the row's own.
             unsafe { s.store_at(x, weight(column)) };
             // A NaN is passed over here, and shows in the weights.
@@ -274,15 +315,28 @@ impl<E: Eight> Head<E> {
         }
         row.grow(s, s.largest(top));
         let max = s.splat(row.max);
-        let (zero, mut sum) = (s.splat(0.0), s.splat(0.0));
+        let (zero, mut sum, mut top) = (s.splat(0.0), s.splat(0.0), s.splat(0.0));
+        for column in columns.clone() {
+            // SAFETY: written above.
+            let power = exp(s, s.sub(unsafe { s.load_at(weight(column)) }, max));
+            sum = s.add(sum, power);
+            // The scale of a value that is not seen may be anything. `max` gives its second argument for NaN.
+            let x = s.max(zero, keep(s.mul(power, scales(value_scales, column)), column));
+            // SAFETY: the row's own.
+            unsafe { s.store_at(x, weight(column)) };
+            top = s.max(x, top);
+        }
+        let largest = s.largest(top) / (2.0 * MIDDLE);
+        // If the largest weight is next to nothing, all are rounded to zero.
+        row.unit = if largest < f32::MIN_POSITIVE { 1.0 } else { largest };
+        let (inverse, middle) = (s.splat(1.0 / row.unit), s.splat(MIDDLE));
         for column in 0..KEY_PANELS {
-            let mut x = zero;
+            let mut x = s.splat(-MIDDLE);
             if columns.contains(&column) {
-                // SAFETY: written above.
-                let power = exp(s, s.sub(unsafe { s.load_at(weight(column)) }, max));
-                sum = s.add(sum, power);
-                // The scale of a value that is not seen may be anything. `max` gives its second argument for NaN.
-                x = s.max(zero, keep(s.mul(power, scales(value_scales, column)), column));
+                // SAFETY: as above.
+                let weight = unsafe { s.load_at(weight(column)) };
+                // A product might be rounded to more than twice the middle.
+                x = s.min(middle, s.sub(s.round(s.mul(weight, inverse)), middle));
             }
             // SAFETY: the row's own.
             unsafe { s.store_at(x, weight(column)) };
@@ -315,31 +369,32 @@ impl<E: Eight> Head<E> {
                 // SAFETY: groups of a panel of values.
                 unsafe { self.copy(codes, p, groups.len()) };
             }
+            // SAFETY: room for so many sums.
+            unsafe { self.middles.write_bytes(0, count) };
+            // SAFETY: so many panels and groups were copied; a page of words is there.
+            unsafe { self.multiply(count, groups.len(), MIDDLES.as_ptr(), 1, self.middles) };
             for tile in tiles.clone() {
                 let n = self.len(tile);
                 let place = |i: usize, p: usize| self.sums.wrapping_add(i * count + p).cast::<f32>();
                 let row = |i: usize| (tile * TILE + i).checked_sub(from).and_then(|row| rows.get(row));
                 for i in 0..n {
-                    for p in 0..count {
-                        let x = row(i).map_or(s.splat(0.0), |row| {
-                            // SAFETY: sixteen elements of a head.
-                            let out = unsafe { s.load_at(row.out.wrapping_add((panel + p) * LANES)) };
-                            s.mul(out, s.splat(row.decay))
-                        });
-                        // SAFETY: one of `n * count` sums.
-                        unsafe { s.store_at(x, place(i, p)) };
-                    }
+                    // SAFETY: `count` of `n * count` sums, and as many.
+                    unsafe { ptr::copy_nonoverlapping(self.middles, self.sums.wrapping_add(i * count), count) };
                 }
                 let words = self.words_of(tile).wrapping_add(groups.start * n * WORDS);
                 // SAFETY: so many panels and groups were copied; the words of these groups are there.
                 unsafe { self.multiply(count, groups.len(), words, n, self.sums) };
                 for i in 0..n {
                     let Some(row) = row(i) else { continue };
+                    let (decay, unit) = (s.splat(row.decay), s.splat(row.unit));
                     for p in 0..count {
+                        let at = row.out.wrapping_add((panel + p) * LANES);
                         // SAFETY: one of `n * count` sums.
                         let x = unsafe { s.load_at(place(i, p)) };
                         // SAFETY: sixteen elements of a head.
-                        unsafe { s.store_at(x, row.out.wrapping_add((panel + p) * LANES)) };
+                        let out = s.mul(unsafe { s.load_at(at) }, decay);
+                        // SAFETY: the same.
+                        unsafe { s.store_at(s.fma(x, unit, out), at) };
                     }
                 }
             }

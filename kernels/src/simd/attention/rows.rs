@@ -23,6 +23,10 @@ pub(super) struct Row {
     pub(super) max: f32,
     /// What the present tile multiplies earlier results by.
     pub(super) decay: f32,
+    /// What the numbers that its query is rounded to are multiples of, if it is.
+    pub(super) step: f32,
+    /// What the weights of the present tile are multiples of, if they are rounded.
+    pub(super) unit: f32,
     /// Sum of the weights so far, in parts.
     pub(super) sum: [f32; LANES],
     /// Of the splits before the present one, if it has seen any.
@@ -42,7 +46,8 @@ impl Row {
     fn new(number: usize, q: *const f32, out: &mut [f32], seen: &Range<usize>) -> Self {
         out.fill(0.0);
         let (out, start, end) = (out.as_mut_ptr(), seen.start, seen.end);
-        Self { number, q, out, start, end, max: f32::NEG_INFINITY, decay: 0.0, sum: [0.0; LANES], before: None }
+        let (max, sum) = (f32::NEG_INFINITY, [0.0; LANES]);
+        Self { number, q, out, start, end, max, decay: 0.0, step: 1.0, unit: 1.0, sum, before: None }
     }
 
     /// What is known of the present split.
