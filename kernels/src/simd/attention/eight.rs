@@ -14,6 +14,8 @@
 //! Weights are positive: less 127, they use all of a signed byte. What that adds is taken off once for all rows. All these are
 //! integers below 2^24, so `y` is exact, and what a row does not see, which has weight zero, adds nothing, whatever its value
 //! is: a row's bits depend on what it sees alone, and pages that lie behind cost other rows of its tile nothing.
+//!
+//! This is over 400 lines: the steps of one page, which share a scratch and its proofs.
 
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
