@@ -168,9 +168,9 @@ impl<E: Eight> Head<E> {
     unsafe fn round(&self, depth: usize, n: usize, words: *mut u32) -> u32 {
         // SAFETY: by the contract of this function.
         let x = unsafe { slice::from_raw_parts(self.numbers, n * depth) };
+        let (room, len): (*mut MaybeUninit<u32>, _) = (words.cast(), depth / GROUP * WORDS * n);
         // SAFETY: likewise.
-        let room: &mut [MaybeUninit<u32>] =
-            unsafe { slice::from_raw_parts_mut(words.cast(), depth / GROUP * WORDS * n) };
+        let room = unsafe { slice::from_raw_parts_mut(room, len) };
         room.fill(MaybeUninit::new(0));
         // SAFETY: just initialised.
         let words = unsafe { slice::from_raw_parts_mut(words, room.len()) };
