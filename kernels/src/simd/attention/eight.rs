@@ -22,6 +22,7 @@ use std::mem::{MaybeUninit, offset_of};
 use std::ops::Range;
 use std::{ptr, slice};
 
+use super::ahead::Ahead;
 use super::rows::Row;
 use super::split::Page;
 use crate::dispatch::table::QuantizeFn;
@@ -39,8 +40,6 @@ pub(super) const BLOCK: usize = 32;
 const GROUPS: usize = KV_PAGE / GROUP;
 /// Panels of a page's keys.
 const KEY_PANELS: usize = KV_PAGE / ROWS;
-/// Bytes that a CPU fetches at a time, on those that fetch least.
-const CACHE_LINE: usize = 64;
 /// Panels of keys multiplied at a time: half a page.
 const PAIR: usize = 2;
 
@@ -215,8 +214,9 @@ impl<E: Eight> Page for Head<E> {
         let (from, tiles) = (first.number, first.number / TILE..last.number / TILE + 1);
         let seen = seen.start - at..seen.end - at;
         let [keys, values] = halves.map(<[u8]>::as_ptr);
-        let steps = KEY_PANELS / PAIR + tiles.len() * TILE + (self.dim / ROWS).div_ceil(PANELS);
-        let mut ahead = Ahead { s, next, share: next.len().div_ceil(steps).next_multiple_of(CACHE_LINE) };
+        let products = KEY_PANELS / PAIR + (self.dim / ROWS).div_ceil(PANELS);
+        let steps = products * (1 + tiles.len()) + TILE * tiles.len();
+        let mut ahead = Ahead::new(s, next, steps);
         // SAFETY: half a page of keys; `new` rounded the queries of these tiles.
         unsafe { self.score(keys, seen.clone(), tiles.clone(), &mut ahead) };
         for tile in tiles.clone() {
@@ -268,6 +268,7 @@ impl<E: Eight> Head<E> {
                 let out = self.scores_of(tile).wrapping_add(pair * PAIR * n);
                 // SAFETY: the tile's own.
                 unsafe { out.write_bytes(0, PAIR * n) };
+                ahead.ask();
                 // SAFETY: two panels were copied, for as many groups as the queries have.
                 unsafe { self.multiply(PAIR, groups, self.queries_of(tile), n, out) };
             }
@@ -383,6 +384,7 @@ impl<E: Eight> Head<E> {
                     // SAFETY: `count` of `n * count` sums, and as many.
                     unsafe { ptr::copy_nonoverlapping(self.middles, self.sums.wrapping_add(i * count), count) };
                 }
+                ahead.ask();
                 let words = self.words_of(tile).wrapping_add(groups.start * n * WORDS);
                 // SAFETY: so many panels and groups were copied; the words of these groups are there.
                 unsafe { self.multiply(count, groups.len(), words, n, self.sums) };
@@ -423,23 +425,6 @@ impl<E: Eight> Head<E> {
         let micro = Micro { kind: KIND, panels: self.panels, count, normal: true, groups, input, tokens, out };
         // SAFETY: by the contract; scales are ones.
         unsafe { (E::MICRO)(&micro) };
-    }
-}
-
-/// What is read next, asked for in shares between which there is work: a CPU has but so many requests under way.
-struct Ahead<'a, S> {
-    s: S,
-    next: &'a [u8],
-    /// Bytes a step.
-    share: usize,
-}
-
-impl<S: Simd> Ahead<'_, S> {
-    #[inline(always)]
-    fn ask(&mut self) {
-        let (now, later) = self.next.split_at(self.share.min(self.next.len()));
-        now.chunks(CACHE_LINE).for_each(|line| self.s.prefetch(line.as_ptr()));
-        self.next = later;
     }
 }
 

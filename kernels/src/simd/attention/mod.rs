@@ -21,6 +21,7 @@
 //! Scratch is 92 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one product, and what
 //! is merged so far, which is touched only where there is more than one split.
 
+mod ahead;
 mod eight;
 mod rows;
 mod split;

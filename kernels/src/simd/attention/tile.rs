@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::{ptr, slice};
 
+use super::ahead::Ahead;
 use super::rows::{Row, blocks, ends};
 use super::split::Page;
 use super::{DIMS, KEYS, Tiles};
@@ -47,13 +48,14 @@ impl<E: Plain> Page for Head<E> {
         &self,
         s: S,
         [keys, values]: [&[u8]; 2],
-        _next: &[u8],
+        next: &[u8],
         at: usize,
         seen: Range<usize>,
         rows: &mut [Row],
     ) {
+        let mut ahead = Ahead::new(s, next, KEYS / LANES * self.dim.div_ceil(LANES));
         // SAFETY: by the contract of this function.
-        unsafe { self.score(s, keys.as_ptr(), at, seen.clone(), rows) };
+        unsafe { self.score(s, keys.as_ptr(), at, seen.clone(), rows, &mut ahead) };
         // SAFETY: each row has its scores.
         unsafe { self.weigh(s, at, rows) };
         // SAFETY: each row has its weights.
@@ -67,11 +69,19 @@ impl<E: Plain> Head<E> {
     /// # Safety
     /// As [`attend`](Page::attend); `from` is the half of the keys.
     #[inline(always)]
-    unsafe fn score<S: Simd>(&self, s: S, from: *const u8, tile: usize, keys: Range<usize>, rows: &[Row]) {
+    unsafe fn score<S: Simd>(
+        &self,
+        s: S,
+        from: *const u8,
+        tile: usize,
+        keys: Range<usize>,
+        rows: &[Row],
+        ahead: &mut Ahead<'_, S>,
+    ) {
         for piece in (0..self.dim).step_by(DIMS) {
             let dims = piece..self.dim.min(piece + DIMS);
             // SAFETY: the same contract.
-            unsafe { self.transpose(s, from, keys.start - tile..keys.end - tile, dims.clone()) };
+            unsafe { self.transpose(s, from, keys.start - tile..keys.end - tile, dims.clone(), ahead) };
             for (at, rows) in blocks::<S>(rows) {
                 let [start, end] = ends(rows, tile).map(|row| row.start..row.end);
                 let product = Product {
@@ -95,9 +105,17 @@ impl<E: Plain> Head<E> {
     /// # Safety
     /// As [`score`](Self::score); at most [`DIMS`] of the dimensions of a head.
     #[inline(always)]
-    unsafe fn transpose<S: Simd>(&self, s: S, from: *const u8, keys: Range<usize>, dims: Range<usize>) {
+    unsafe fn transpose<S: Simd>(
+        &self,
+        s: S,
+        from: *const u8,
+        keys: Range<usize>,
+        dims: Range<usize>,
+        ahead: &mut Ahead<'_, S>,
+    ) {
         for column in keys.start / LANES..keys.end.div_ceil(LANES) {
             for d in dims.clone().step_by(LANES) {
+                ahead.ask();
                 let mut lines = [s.splat(0.0); LANES];
                 for (key, line) in (column * LANES..).zip(&mut lines) {
                     // SAFETY: the half has `keys`.
