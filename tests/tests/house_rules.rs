@@ -21,7 +21,7 @@ const UNSAFE_FILES: &[&str] = &[
     "kernels/src/tile.rs",
     "runtime/src/exec/team/board.rs",
     "runtime/src/exec/team/mod.rs",
-    "runtime/src/exec/split.rs",
+    "runtime/src/exec/split/",
 ];
 /// Crates that applications link.
 const LIBRARIES: &[&str] = &["formats", "kernels", "runtime"];

@@ -3,7 +3,7 @@
 //! The caller runs straight-line code, alone with its `&mut`; for each parallel step it calls [`Team::run`], takes part
 //! in it and returns when it is over. Its helpers are the threads of a private rayon pool. Between the steps of a pass
 //! they spin, so that a step costs no system call; they may come late, or never: the caller can finish every step
-//! alone. How that works is told in `board.rs`, how outputs are cut in `../split.rs`.
+//! alone. How that works is told in `board.rs`, how outputs are cut in `../split/`.
 //!
 //! A caller that finds the team busy with another session's step does its own step alone. Steps allocate nothing; a
 //! call to the pool does, once a second at most.
