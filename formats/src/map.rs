@@ -6,10 +6,11 @@
 use std::{
     fs::{self, File, FileType},
     io::{self, Read},
+    ops::Range,
     path::Path,
 };
 
-use crate::{Bytes, FormatError};
+use crate::{Bytes, FormatError, storage::Owner};
 
 /// How a file's bytes come into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(crate) fn load(path: &Path, how: Load) -> Result<Bytes, FormatError> {
         return Ok(Bytes::from(Vec::new()));
     }
     let bytes = match how {
-        Load::Map => Bytes::from_owner(map(&file, len).map_err(failed("map"))?),
+        Load::Map => Bytes::of(map(&file, len).map_err(failed("map"))?),
         Load::Copy => Bytes::from(copy(&file, len).map_err(failed("read"))?),
     };
     let found = file.metadata().map_err(failed("open"))?.len();
@@ -67,6 +68,20 @@ fn map(file: &File, len: usize) -> io::Result<memmap2::Mmap> {
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)
+}
+
+impl Owner for memmap2::Mmap {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn read_ahead(&self, range: Range<usize>) {
+        // Advice: whoever uses the bytes waits for them in any case.
+        #[cfg(unix)]
+        let _ = self.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        #[cfg(not(unix))]
+        let _ = range;
+    }
 }
 
 fn copy(file: &File, len: usize) -> io::Result<Vec<u8>> {

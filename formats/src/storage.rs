@@ -7,18 +7,48 @@ use std::{fmt, ops::Deref, ops::Range, sync::Arc};
 
 use crate::FormatError;
 
+/// What [`Bytes`] can be views of.
+pub(crate) trait Owner: Send + Sync {
+    /// All bytes, always the same.
+    fn bytes(&self) -> &[u8];
+
+    /// Brings `range` into memory in the background, and nothing else, if that is a matter of waiting.
+    fn read_ahead(&self, range: Range<usize>);
+}
+
+/// Bytes that are in memory.
+struct Held<T>(T);
+
+impl<T: AsRef<[u8]> + Send + Sync> Owner for Held<T> {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    fn read_ahead(&self, _: Range<usize>) {}
+}
+
 /// A cheap-to-clone view of `len` bytes inside a shared owner.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Owner>,
     range: Range<usize>,
 }
 
 impl Bytes {
     /// Takes over `owner` and views all of it.
     pub fn from_owner(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        let range = 0..owner.as_ref().len();
+        Self::of(Held(owner))
+    }
+
+    pub(crate) fn of(owner: impl Owner + 'static) -> Self {
+        let range = 0..owner.bytes().len();
         Self { owner: Arc::new(owner), range }
+    }
+
+    /// Has the system read these bytes of a mapped file, all at once and in the background. Without this they are read when
+    /// they are used, and with them what lies around: up to megabytes, where the system expects the rest to be used, too.
+    pub fn read_ahead(&self) {
+        self.owner.read_ahead(self.range.clone());
     }
 
     /// A view of `range`, counted from the start of this view.
@@ -47,7 +77,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         // An owner whose `as_ref` shrank would be a bug of that type; an empty view is the safe answer.
-        (*self.owner).as_ref().get(self.range.clone()).unwrap_or(&[])
+        self.owner.bytes().get(self.range.clone()).unwrap_or(&[])
     }
 }
 

@@ -7,7 +7,7 @@ use halfbyte_formats::quant;
 use crate::dispatch::table::Kernel;
 use crate::error::{KernelError, not_zero, product, same_len, whole_units};
 use crate::pack::{self, PackLayout, WeightRows};
-use crate::panel::{self, PanelKernel, Sums};
+use crate::panel::{self, Sums};
 use crate::quantized::{GROUP, TILE, poisoned, quantized_words, token_words};
 use crate::{Activations, Kernels, PackedMatrix, Tile};
 
@@ -66,7 +66,77 @@ pub fn matmul(
     store: Store,
     out: &mut Tile<'_>,
 ) -> Result<(), KernelError> {
-    let (tokens, depth) = (out.tokens(), w.depth());
+    let tokens = out.tokens();
+    let weights = check(w, rows.clone(), x, tokens, out)?;
+    let kernel = k.table().kernel(w.layout()).ok_or(KernelError::LayoutMismatch { found: w.layout().name() })?;
+    match (x, kernel, store) {
+        _ if rows.is_empty() || tokens == 0 => {}
+        _ if w.depth() == 0 => {
+            for token in (0..tokens).filter(|_| store == Store::Set) {
+                out.row_mut(token).fill(0.0);
+            }
+        }
+        (Activations::F32(x), Kernel::Float { gemv, gemm }, Store::Set) => {
+            let kernel = if tokens == 1 { gemv } else { gemm };
+            // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
+            unsafe { kernel(weights, w.depth(), x, out) };
+        }
+        _ => {
+            products(k, w, rows, x, tokens, |row, token, products| {
+                let out = out.row_mut(token).get_mut(row..).unwrap_or_default().iter_mut().zip(products);
+                match store {
+                    Store::Set => out.for_each(|(out, product)| *out = *product),
+                    Store::Add => out.for_each(|(out, product)| *out += *product),
+                }
+            })?;
+            useless(x, tokens, w.depth()).for_each(|token| out.row_mut(token).fill(f32::NAN));
+        }
+    }
+    Ok(())
+}
+
+/// Multiplies a range of rows with tokens and adds each token's result, weighted, to a row of a larger batch:
+/// `out[t][r - rows.start] += weight · Σ_k w[r][k] · x[i][k]` for `to[i] = (t, weight)`, as experts do with the tokens they
+/// were given.
+///
+/// Shapes: as for [`matmul`], but `x: (to.len(), depth)` and `out: (tokens, rows.len())`. The products are those of
+/// [`matmul`], bit for bit; each is multiplied, rounded and added, in the order of `to`.
+///
+/// # Errors
+/// As [`matmul`]; [`KernelError::OutOfRange`] for a token that `out` does not have.
+pub fn matmul_scatter(
+    k: &Kernels,
+    w: &PackedMatrix,
+    rows: Range<usize>,
+    x: Activations<'_>,
+    to: &[(usize, f32)],
+    out: &mut Tile<'_>,
+) -> Result<(), KernelError> {
+    check(w, rows.clone(), x, to.len(), out)?;
+    if let Some(&(found, _)) = to.iter().find(|&&(token, _)| token >= out.tokens()) {
+        return Err(KernelError::OutOfRange { what: "token", limit: out.tokens(), found });
+    }
+    if rows.is_empty() || to.is_empty() || w.depth() == 0 {
+        return Ok(());
+    }
+    products(k, w, rows, x, to.len(), |row, i, products| {
+        let (token, weight) = to[i];
+        let out = out.row_mut(token).get_mut(row..).unwrap_or_default();
+        out.iter_mut().zip(products).for_each(|(out, product)| *out += weight * *product);
+    })?;
+    useless(x, to.len(), w.depth()).for_each(|i| out.row_mut(to[i].0).fill(f32::NAN));
+    Ok(())
+}
+
+/// Checks the shapes of a product of `rows` with `tokens` inputs, whose outputs are as wide as `out`.
+fn check<'w>(
+    w: &'w PackedMatrix,
+    rows: Range<usize>,
+    x: Activations<'_>,
+    tokens: usize,
+    out: &Tile<'_>,
+) -> Result<WeightRows<'w>, KernelError> {
+    let depth = w.depth();
     let weights = w.rows_in(rows.clone())?;
     same_len("matmul output rows", rows.len(), out.rows())?;
     if x.ty() != w.activations() {
@@ -76,72 +146,62 @@ pub fn matmul(
         Activations::F32(x) => same_len("matmul input", product("matmul input", tokens, depth)?, x.len())?,
         Activations::Q8(x) => same_len("matmul input", quantized_words(tokens, depth)?, x.len())?,
     }
-    let kernel = k.table().kernel(w.layout()).ok_or(KernelError::LayoutMismatch { found: w.layout().name() })?;
-    match (x, kernel, store) {
-        _ if rows.is_empty() || tokens == 0 => {}
-        _ if depth == 0 => {
-            for token in (0..tokens).filter(|_| store == Store::Set) {
-                out.row_mut(token).fill(0.0);
+    Ok(weights)
+}
+
+/// Calls `put(row, token, products)` with runs of products of rows from `rows.start + row` on, until all have come for every
+/// token; there may be more of them than rows are left. Shapes were checked, nothing is empty.
+fn products(
+    k: &Kernels,
+    w: &PackedMatrix,
+    rows: Range<usize>,
+    x: Activations<'_>,
+    tokens: usize,
+    mut put: impl FnMut(usize, usize, &[f32]),
+) -> Result<(), KernelError> {
+    /// What fits the stack, for kernels that write to a tile.
+    const ROWS: usize = 64;
+    const TOKENS: usize = 8;
+    let weights = w.rows_in(rows.clone())?;
+    match (x, k.table().kernel(w.layout())) {
+        (Activations::Q8(x), Some(Kernel::Panels(kernel))) => {
+            let put = |row: usize, token: usize, sums: &[Sums]| {
+                let (row, sums) = weights.inside(row, sums.as_flattened());
+                put(row, token, sums);
+            };
+            panel::ask(&kernel, &weights, tokens);
+            // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words
+            // of `x` were counted.
+            unsafe { panel::matmul(&kernel, &weights, w.depth(), x, tokens, weights.data.as_ptr_range().end, put) };
+        }
+        (Activations::F32(x), Some(Kernel::Float { .. })) => {
+            let mut buffer = [0.0; ROWS * TOKENS];
+            for start in rows.clone().step_by(ROWS) {
+                let piece = start..rows.end.min(start + ROWS);
+                let (n_rows, row) = (piece.len(), start - rows.start);
+                for (tile, x) in x.chunks(TOKENS * w.depth()).enumerate() {
+                    let tokens = x.len() / w.depth();
+                    let products = &mut buffer[..tokens * n_rows];
+                    let mut part = Tile::new(products, tokens, n_rows)?;
+                    matmul(k, w, piece.clone(), Activations::F32(x), Store::Set, &mut part)?;
+                    for (token, products) in products.chunks_exact(n_rows).enumerate() {
+                        put(row, tile * TOKENS + token, products);
+                    }
+                }
             }
         }
-        (Activations::F32(x), Kernel::Float { gemv, gemm }, Store::Set) => {
-            let kernel = if tokens == 1 { gemv } else { gemm };
-            // SAFETY: `k` proves that this CPU runs its table; the shapes were checked above.
-            unsafe { kernel(weights, depth, x, out) };
-        }
-        (Activations::F32(x), Kernel::Float { .. }, Store::Add) => add_product(k, w, rows, x, out)?,
-        (Activations::Q8(x), Kernel::Panels(kernel), _) => panels(&kernel, &weights, depth, x, store, out),
         _ => return Err(KernelError::LayoutMismatch { found: w.layout().name() }),
     }
     Ok(())
 }
 
-/// [`matmul`] with [`Store::Add`] for kernels that only set: by pieces that fit the stack.
-fn add_product(
-    k: &Kernels,
-    w: &PackedMatrix,
-    rows: Range<usize>,
-    x: &[f32],
-    out: &mut Tile<'_>,
-) -> Result<(), KernelError> {
-    const ROWS: usize = 64;
-    const TOKENS: usize = 8;
-    let mut buffer = [0.0; ROWS * TOKENS];
-    for start in rows.clone().step_by(ROWS) {
-        let piece = start..rows.end.min(start + ROWS);
-        let (n_rows, row) = (piece.len(), start - rows.start);
-        for (tile, x) in x.chunks(TOKENS * w.depth()).enumerate() {
-            let tokens = x.len() / w.depth();
-            let products = &mut buffer[..tokens * n_rows];
-            let mut part = Tile::new(products, tokens, n_rows)?;
-            matmul(k, w, piece.clone(), Activations::F32(x), Store::Set, &mut part)?;
-            for (token, products) in products.chunks_exact(n_rows).enumerate() {
-                let out = out.row_mut(tile * TOKENS + token).iter_mut().skip(row);
-                out.zip(products).for_each(|(out, product)| *out += product);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The product of rows that have a panel, shapes checked by the caller.
-fn panels(kernel: &PanelKernel, w: &WeightRows<'_>, depth: usize, x: &[u32], store: Store, out: &mut Tile<'_>) {
-    let tokens = out.tokens();
-    let put = |row: usize, token: usize, sums: &[Sums]| {
-        let (row, sums) = w.inside(row, sums.as_flattened());
-        let out = out.row_mut(token).get_mut(row..).unwrap_or_default();
-        match store {
-            Store::Set => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum),
-            Store::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum),
-        }
+/// The tokens whose 8-bit inputs are of no use.
+fn useless(x: Activations<'_>, tokens: usize, depth: usize) -> impl Iterator<Item = usize> {
+    let words = match x {
+        Activations::Q8(words) => words,
+        Activations::F32(_) => &[],
     };
-    panel::ask(kernel, w, tokens);
-    // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words of `x`
-    // were counted.
-    unsafe { panel::matmul(kernel, w, depth, x, tokens, w.data.as_ptr_range().end, put) };
-    for token in poisoned(x, tokens, depth / GROUP) {
-        out.row_mut(token).fill(f32::NAN);
-    }
+    poisoned(words, tokens, depth / GROUP)
 }
 
 /// Decodes one row to `f32` (the look-up in an embedding): `out[k] = w[row][k]`, `out: (depth,)`.

@@ -13,7 +13,7 @@ mod swiglu;
 pub use act::{add, add_bias, silu_mul};
 pub use attention::{AttentionGqa, KV_SPLIT, Queries, attention_gqa, attention_merge, attention_part, part_len};
 pub use kv::kv_append;
-pub use matmul::{Store, decode_row, matmul, quantize};
+pub use matmul::{Store, decode_row, matmul, matmul_scatter, quantize};
 pub use norm::{layer_norm, rms_norm};
 pub use rope::rope_neox;
 pub use softmax::{argmax, softmax};

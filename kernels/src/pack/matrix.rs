@@ -61,6 +61,11 @@ impl PackedMatrix {
         &self.data
     }
 
+    /// The view of the file that they are.
+    pub fn storage(&self) -> &Bytes {
+        &self.data
+    }
+
     /// How they are stored.
     pub fn layout(&self) -> PackLayout {
         self.layout

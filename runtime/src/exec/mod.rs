@@ -9,6 +9,6 @@ mod team;
 pub(crate) use cores::default_threads;
 pub use rope::FactorSet;
 pub(crate) use rope::Rotations;
-pub(crate) use scratch::{LOGIT_ROWS, Scratch};
-pub(crate) use split::{Chunks, Grid, Groups, HalvesOfHeads, MAX_BATCH, PageParts, Rows, Window};
+pub(crate) use scratch::{LOGIT_ROWS, MoeScratch, Scratch};
+pub(crate) use split::{Batch, Batches, Chunks, Grid, Groups, HalvesOfHeads, MAX_BATCH, PageParts, Rows, Window};
 pub(crate) use team::Team;

@@ -9,7 +9,7 @@ use crate::{
     RuntimeError,
     config::ModelConfig,
     generate::PEAK_RUN,
-    layers::{Inputs, Routes},
+    layers::{Dispatch, Inputs, Routes},
     memory::{Buffer, with_room},
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Scratch {
     pub(crate) x: Buffer<f32>,
     /// The stream, normalised: (batch, hidden).
     pub(crate) normed: Inputs,
-    /// What experts add up to, or the embeddings of a multi-token-prediction layer: (batch, hidden), else empty.
+    /// The embeddings of a multi-token-prediction layer: (batch, hidden), else empty.
     pub(crate) delta: Buffer<f32>,
     /// (batch, heads × head_dim).
     pub(crate) q: Buffer<f32>,
@@ -36,9 +36,9 @@ pub(crate) struct Scratch {
     pub(crate) attended: Inputs,
     /// Parts of the attention of one token: (kv_heads, splits, part).
     pub(crate) parts: Buffer<f32>,
-    /// The middle of the feed-forward layer: (batch, ffn).
+    /// The middle of the feed-forward layer: (batch, ffn); with experts by slots, see [`Dispatch`].
     pub(crate) inner: Inputs,
-    /// (batch, ffn).
+    /// As `inner`.
     pub(crate) up: Buffer<f32>,
     /// (batch, rope_dim / 2).
     pub(crate) cos: Buffer<f32>,
@@ -61,8 +61,8 @@ impl Scratch {
         let parts = ops::part_len(config.heads, config.head_dim)?;
         let half = config.rope_dim / 2;
         let mtp = config.mtp_layers > 0;
-        let delta = if mtp || config.experts > 0 { config.hidden } else { 0 };
-        let pairs = if mtp { 2 * config.hidden } else { 0 };
+        let (delta, pairs) = if mtp { (config.hidden, 2 * config.hidden) } else { (0, 0) };
+        let slots = if config.experts > 0 { Dispatch::most_slots(batch, config.experts) } else { batch };
         Ok(Self {
             batch,
             x: Buffer::zeros(what, [batch, config.hidden])?,
@@ -73,8 +73,8 @@ impl Scratch {
             v: Buffer::zeros(what, [batch, config.kv_rows()])?,
             attended: Inputs::new(what, batch, config.q_rows())?,
             parts: Buffer::zeros(what, [context.div_ceil(ops::KV_SPLIT), parts])?,
-            inner: Inputs::new(what, batch, config.ffn)?,
-            up: Buffer::zeros(what, [batch, config.ffn])?,
+            inner: Inputs::new(what, slots, config.ffn)?,
+            up: Buffer::zeros(what, [slots, config.ffn])?,
             cos: Buffer::zeros(what, [batch, half])?,
             sin: Buffer::zeros(what, [batch, half])?,
             moe: MoeScratch::new(config, batch)?,
@@ -97,12 +97,10 @@ pub(crate) struct MoeScratch {
     pub(crate) scores: Buffer<f32>,
     /// Where each token goes: (batch).
     pub(crate) routes: Vec<Routes>,
-    /// Tokens of the current expert: up to (batch).
-    pub(crate) tokens: Vec<usize>,
-    /// Their inputs: (batch, hidden).
+    /// The same by expert.
+    pub(crate) dispatch: Dispatch,
+    /// Inputs of the experts, by slots: (slots, hidden).
     pub(crate) input: Inputs,
-    /// What the expert makes of them: (batch, hidden).
-    pub(crate) output: Buffer<f32>,
 }
 
 impl MoeScratch {
@@ -114,9 +112,8 @@ impl MoeScratch {
         Ok(Self {
             scores: Buffer::zeros(what, [batch, config.experts])?,
             routes,
-            tokens: with_room(what, batch)?,
-            input: Inputs::new(what, batch, config.hidden)?,
-            output: Buffer::zeros(what, [batch, config.hidden])?,
+            dispatch: Dispatch::new(what, batch, config.experts)?,
+            input: Inputs::new(what, Dispatch::most_slots(batch, config.experts), config.hidden)?,
         })
     }
 }

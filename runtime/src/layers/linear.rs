@@ -1,6 +1,6 @@
 //! A linear map with an optional bias, its rows split over the team.
 
-use halfbyte_kernels::{ActivationType, Activations, KernelError, PackedMatrix, Tile, ops};
+use halfbyte_kernels::{ActivationType, KernelError, PackedMatrix, Tile, ops};
 
 use super::{Exec, Input};
 use crate::{RuntimeError, exec::Rows};
@@ -24,11 +24,23 @@ impl Linear {
         store: Store,
         out: &mut [f32],
     ) -> Result<(), RuntimeError> {
+        self.forward_by(Rows::UNIT, exec, x, store, out)
+    }
+
+    /// As [`Linear::forward`], in units of so many rows.
+    pub(crate) fn forward_by(
+        &self,
+        unit: usize,
+        exec: Exec<'_>,
+        x: Input<'_>,
+        store: Store,
+        out: &mut [f32],
+    ) -> Result<(), RuntimeError> {
         let rows = self.weight.rows();
         let tokens = out.len().checked_div(rows).unwrap_or(0);
-        let split = Rows::new(out, rows, Rows::UNIT);
-        exec.team.run(split.units(), self.grain(Rows::UNIT, tokens), split, |units, mut tile| {
-            let rows = units.start * Rows::UNIT..rows.min(units.end * Rows::UNIT);
+        let split = Rows::new(out, rows, unit);
+        exec.team.run(split.units(), self.grain(unit, tokens), split, |units, mut tile| {
+            let rows = units.start * unit..rows.min(units.end * unit);
             self.rows(exec, rows, x, store, &mut tile)
         })
     }
@@ -42,11 +54,7 @@ impl Linear {
         store: Store,
         out: &mut Tile<'_>,
     ) -> Result<(), KernelError> {
-        let x = match self.weight.activations() {
-            ActivationType::F32 => Activations::F32(x.f32),
-            ActivationType::Q8 => Activations::Q8(x.q8),
-        };
-        ops::matmul(exec.kernels, &self.weight, rows.clone(), x, store, out)?;
+        ops::matmul(exec.kernels, &self.weight, rows.clone(), x.to(&self.weight), store, out)?;
         if let Some(bias) = self.bias.get(rows) {
             for token in 0..out.tokens() {
                 ops::add(exec.kernels, out.row_mut(token), bias)?;
@@ -60,9 +68,10 @@ impl Linear {
         self.weight.activations() == ActivationType::Q8
     }
 
-    /// How much work `rows` rows are for `tokens` tokens.
+    /// How much work `rows` rows are for `tokens` tokens. Memory gives a byte in the time of two multiplications.
     pub(crate) fn grain(&self, rows: usize, tokens: usize) -> usize {
-        rows * self.weight.depth() * tokens
+        let row_bytes = self.len_bytes().checked_div(self.weight.rows()).unwrap_or(0);
+        rows * (self.weight.depth() * tokens).max(row_bytes * 2)
     }
 
     /// Bytes of its weights.

@@ -1,6 +1,7 @@
 //! Steps that models share; a model composes them in the order of its paper.
 
 mod attention;
+mod dispatch;
 mod embed;
 mod head;
 mod input;
@@ -11,12 +12,13 @@ mod norm;
 mod router;
 
 pub(crate) use attention::{Attention, Heads, Run};
+pub(crate) use dispatch::Dispatch;
 pub(crate) use embed::embed;
 pub(crate) use head::{Want, head};
-pub(crate) use input::{Input, Inputs};
+pub(crate) use input::{Input, Inputs, TILE};
 pub(crate) use linear::{Linear, Store};
 pub(crate) use mlp::Mlp;
-pub(crate) use moe::Moe;
+pub(crate) use moe::{Expert, Moe};
 pub(crate) use norm::Norm;
 pub(crate) use router::{EXPERTS_USED, Router, Routes};
 

@@ -1,61 +1,207 @@
 //! A feed-forward half-layer of experts: a router sends each token through two of many small SwiGLU layers.
+//!
+//! Tokens are grouped by expert, so each matrix is read once. A batch of any size, one token included, takes two steps,
+//! whatever the router says:
+//!
+//! ```text
+//! gate, up, SwiGLU   units: (expert that has tokens) × (its rows)          a thread reads on in one expert
+//! down               units: rows of the stream, for all experts in turn    so sums need no lock and have one order
+//! ```
 
-use halfbyte_kernels::ops;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Exec, Linear, Mlp, Router, linear::Store};
-use crate::{RuntimeError, exec::Scratch};
+use halfbyte_kernels::{ActivationType, PackedMatrix, Tile, ops};
 
-/// Weights of a layer of experts.
+use super::{Dispatch, Exec, Input, Inputs, Linear, Router, TILE, linear::Store};
+use crate::{
+    RuntimeError,
+    exec::{Batch, Batches, Groups, MoeScratch, Rows, Scratch},
+};
+
+/// Rows of the inner layer that are a unit of work for few tokens: a group. For many they are [`ops::SWIGLU_ROWS`].
+const FEW_ROWS: usize = 32;
+
+/// Rows of the router that are a unit of work: it has few, but they are long.
+const ROUTER_ROWS: usize = 4;
+
+/// One small feed-forward layer.
+pub(crate) struct Expert {
+    /// (ffn, hidden).
+    gate: PackedMatrix,
+    /// (ffn, hidden).
+    up: PackedMatrix,
+    /// (hidden, ffn).
+    down: PackedMatrix,
+    /// Whether it has been read, or asked for.
+    known: AtomicBool,
+}
+
+impl Expert {
+    pub(crate) fn new([gate, up]: [PackedMatrix; 2], down: PackedMatrix) -> Self {
+        Self { gate, up, down, known: AtomicBool::new(false) }
+    }
+
+    fn matrices(&self) -> [&PackedMatrix; 3] {
+        [&self.gate, &self.up, &self.down]
+    }
+}
+
+/// A layer of experts.
 pub(crate) struct Moe {
     /// Scores the experts: (experts, hidden).
     pub(crate) gate: Linear,
-    pub(crate) router: Router,
-    pub(crate) experts: Vec<Mlp>,
+    router: Router,
+    experts: Vec<Expert>,
+    /// Whether a gate or an up matrix multiplies 8-bit activations.
+    rounds: bool,
+    /// Whether a down matrix does.
+    rounds_inner: bool,
+    /// Whether all matrices do: then inner activations exist in that form only.
+    fused: bool,
 }
 
 impl Moe {
+    pub(crate) fn new(gate: Linear, router: Router, experts: Vec<Expert>) -> Self {
+        let q8 = |matrix: &PackedMatrix| matrix.activations() == ActivationType::Q8;
+        let rounds = experts.iter().any(|expert| q8(&expert.gate) || q8(&expert.up));
+        let rounds_inner = experts.iter().any(|expert| q8(&expert.down));
+        let fused = experts.iter().all(|expert| expert.matrices().into_iter().all(q8));
+        Self { gate, router, experts, rounds, rounds_inner, fused }
+    }
+
     /// `x += Σ w_e · expert_e(h)` over the experts that the router gives each token, for `h = scratch.normed`.
     ///
-    /// Each expert runs once, over all tokens it was given. A token's result does not depend on the others: it is
-    /// the sum of two products, which is the same in either order.
+    /// A token's result does not depend on the others: its experts are added in ascending order of their numbers.
     pub(crate) fn forward(&self, exec: Exec<'_>, scratch: &mut Scratch, tokens: usize) -> Result<(), RuntimeError> {
+        let Scratch { x, normed, inner, up, moe, .. } = scratch;
+        self.route(exec, normed.of(tokens), tokens, moe)?;
+        let MoeScratch { input, dispatch, .. } = moe;
+        let dispatch = &*dispatch;
+        self.read_ahead(&dispatch.experts);
+
         let hidden = self.gate.weight.depth();
-        let Scratch { x, normed, delta, inner, up, moe, .. } = scratch;
-        let delta = &mut delta[..tokens * hidden];
-        let scores = &mut moe.scores[..tokens * self.experts.len()];
-        self.gate.forward(exec, normed.of(tokens), Store::Set, scores)?;
-        for (scores, routes) in scores.chunks_exact(self.experts.len()).zip(&mut moe.routes) {
+        // A single token is the same for both its experts.
+        let tiles = if tokens == 1 { 1 } else { dispatch.tiles() };
+        let in_tile = |tile| dispatch.in_tile(tile);
+        input.fill_tiles(exec, tiles, self.rounds, in_tile, |slot, row| {
+            row.copy_from_slice(&normed.f32[dispatch.token(slot) * hidden..][..hidden]);
+            Ok(())
+        })?;
+        let input = &*input;
+        let input = |batch: Batch| input.batch(Batch { first: if tokens == 1 { 0 } else { batch.first }, ..batch });
+
+        if self.fused {
+            self.inner_q8(exec, input, dispatch, inner)?;
+        } else {
+            self.inner_f32(exec, input, dispatch, inner, up)?;
+            if self.rounds_inner {
+                inner.fill_tiles(exec, dispatch.tiles(), true, in_tile, |_, _| Ok(()))?;
+            }
+        }
+        self.down(exec, inner, dispatch, &mut x[..tokens * hidden])
+    }
+
+    /// Scores the experts, chooses, and groups tokens by expert.
+    fn route(&self, exec: Exec<'_>, h: Input<'_>, tokens: usize, moe: &mut MoeScratch) -> Result<(), RuntimeError> {
+        let experts = self.experts.len();
+        let MoeScratch { scores, routes, dispatch, .. } = moe;
+        let (scores, routes) = (&mut scores[..tokens * experts], &mut routes[..tokens]);
+        self.gate.forward_by(ROUTER_ROWS, exec, h, Store::Set, scores)?;
+        for (scores, routes) in scores.chunks_exact(experts).zip(&mut *routes) {
             *routes = self.router.choose(scores);
         }
-        delta.fill(0.0);
-        for (number, expert) in self.experts.iter().enumerate() {
-            let weight_of = |token: usize| moe.routes[token].iter().find(|route| route.0 == number);
-            moe.tokens.clear();
-            moe.tokens.extend((0..tokens).filter(|&token| weight_of(token).is_some()));
-            if moe.tokens.is_empty() {
-                continue;
-            }
-            let (count, chosen) = (moe.tokens.len(), &moe.tokens);
-            moe.input.fill(exec, count, &[&expert.gate, &expert.up], |row, input| {
-                input.copy_from_slice(&normed.f32[chosen[row] * hidden..][..hidden]);
-                Ok(())
-            })?;
-            let output = &mut moe.output[..count * hidden];
-            expert.forward(exec, moe.input.of(count), count, inner, up, Store::Set, output)?;
-            for (&token, output) in moe.tokens.iter().zip(output.chunks_exact(hidden)) {
-                let weight = weight_of(token).map_or(0.0, |route| route.1);
-                for (sum, output) in delta[token * hidden..][..hidden].iter_mut().zip(output) {
-                    *sum += weight * output;
-                }
+        dispatch.group(routes);
+        Ok(())
+    }
+
+    /// Has chosen experts that were never used read, the second while the first is in use. If most experts are chosen it is
+    /// left to the system, which reads in larger pieces than an expert and makes large pages of them.
+    fn read_ahead(&self, chosen: &[usize]) {
+        let few = 2 * chosen.len() <= self.experts.len();
+        for expert in chosen.iter().map(|&number| &self.experts[number]) {
+            if !expert.known.load(Ordering::Relaxed) && !expert.known.swap(true, Ordering::Relaxed) && few {
+                expert.matrices().into_iter().for_each(|matrix| matrix.storage().read_ahead());
             }
         }
-        ops::add(exec.kernels, &mut x[..tokens * hidden], delta)?;
-        Ok(())
+    }
+
+    /// `inner = silu(Gate h) · Up h` by slots, rounded.
+    fn inner_q8<'a>(
+        &self,
+        exec: Exec<'_>,
+        input: impl Fn(Batch) -> Input<'a> + Sync,
+        Dispatch { experts, batches, .. }: &Dispatch,
+        inner: &mut Inputs,
+    ) -> Result<(), RuntimeError> {
+        let most = most_tokens(batches);
+        let unit = if most <= TILE { FEW_ROWS } else { ops::SWIGLU_ROWS };
+        let width = inner.width();
+        let mut groups = Groups::stacked(&mut inner.q8, batches, width, unit)?;
+        let split = Batches::new(batches, groups.units(), &mut groups)?;
+        let cost = 2 * unit * self.gate.weight.depth() * most;
+        exec.team.run(split.units(), cost, split, |_, mut runs| {
+            runs.try_for_each(|(number, units, mut out)| {
+                let Expert { gate, up, .. } = &self.experts[experts[number]];
+                let rows = units.start * unit..width.min(units.end * unit);
+                ops::swiglu(exec.kernels, [gate, up], rows, input(batches[number]).q8, &mut out)
+            })
+        })
+    }
+
+    /// `inner = silu(Gate h) · Up h` by slots, in f32.
+    fn inner_f32<'a>(
+        &self,
+        exec: Exec<'_>,
+        input: impl Fn(Batch) -> Input<'a> + Sync,
+        Dispatch { experts, batches, .. }: &Dispatch,
+        inner: &mut Inputs,
+        up: &mut [f32],
+    ) -> Result<(), RuntimeError> {
+        let (unit, width) = (Rows::UNIT, inner.width());
+        let mut inner = Rows::new(&mut inner.f32, width, unit);
+        let mut up = Rows::new(up, width, unit);
+        let n = inner.units();
+        let split = (Batches::new(batches, n, &mut inner)?, Batches::new(batches, n, &mut up)?);
+        let cost = 2 * unit * self.gate.weight.depth() * most_tokens(batches);
+        exec.team.run(split.0.units(), cost, split, |_, (inner, up)| {
+            for ((number, units, mut inner), (_, _, mut up)) in inner.zip(up) {
+                let (expert, x) = (&self.experts[experts[number]], input(batches[number]));
+                let rows = units.start * unit..width.min(units.end * unit);
+                for (weight, out) in [(&expert.gate, &mut inner), (&expert.up, &mut up)] {
+                    ops::matmul(exec.kernels, weight, rows.clone(), x.to(weight), Store::Set, out)?;
+                }
+                for token in 0..inner.tokens() {
+                    ops::silu_mul(exec.kernels, inner.row_mut(token), up.row_mut(token))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// `x += Σ w_e · Down_e inner`: each thread has some rows of the stream, and adds all experts to them.
+    fn down(&self, exec: Exec<'_>, inner: &Inputs, dispatch: &Dispatch, x: &mut [f32]) -> Result<(), RuntimeError> {
+        let (unit, hidden) = (Rows::UNIT, self.gate.weight.depth());
+        let split = Rows::new(x, hidden, unit);
+        let slots: usize = dispatch.batches.iter().map(|batch| batch.tokens).sum();
+        let cost = unit * inner.width() * slots;
+        exec.team.run(split.units(), cost, split, |units, mut out: Tile<'_>| {
+            let rows = units.start * unit..hidden.min(units.end * unit);
+            dispatch.experts.iter().zip(&dispatch.batches).try_for_each(|(&number, &batch)| {
+                let down = &self.experts[number].down;
+                let (x, to) = (inner.batch(batch).to(down), dispatch.tokens(batch));
+                ops::matmul_scatter(exec.kernels, down, rows.clone(), x, to, &mut out)
+            })
+        })
     }
 
     /// Bytes of weights that one token reads.
     pub(crate) fn decode_bytes(&self) -> usize {
-        let experts: usize = self.experts.iter().map(Mlp::len_bytes).sum();
+        let experts: usize = self.experts.iter().flat_map(Expert::matrices).map(|matrix| matrix.data().len()).sum();
         self.gate.len_bytes() + experts / self.experts.len().max(1) * super::EXPERTS_USED
     }
+}
+
+/// Tokens of the largest batch.
+fn most_tokens(batches: &[Batch]) -> usize {
+    batches.iter().map(|batch| batch.tokens).max().unwrap_or(0)
 }

@@ -13,7 +13,7 @@ use crate::{
     Compat, RuntimeError,
     config::{ModelConfig, positive},
     exec::Rotations,
-    layers::{EXPERTS_USED, Linear, Mlp, Moe, Norm, Router},
+    layers::{EXPERTS_USED, Expert, Linear, Moe, Norm, Router},
     weights::Weights,
 };
 
@@ -117,10 +117,6 @@ fn moe(weights: &mut Weights<'_>, config: &ModelConfig, n: usize, router: Router
         gate.into_iter().zip(up).map(|([gate], [up])| [gate, up]).collect()
     };
     let down = weights.experts(&name("ffn_down_exps"), single("ffn_down"), count, [hidden], ffn)?;
-    let experts = gate_up
-        .into_iter()
-        .zip(down)
-        .map(|([gate, up], [down])| Mlp { gate: gate.into(), up: up.into(), down: down.into() })
-        .collect();
-    Ok(Moe { gate, router, experts })
+    let experts = gate_up.into_iter().zip(down).map(|(gate_up, [down])| Expert::new(gate_up, down)).collect();
+    Ok(Moe::new(gate, router, experts))
 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use halfbyte_kernels::{KernelError, QuantTile, Tile};
+use halfbyte_kernels::{KernelError, QuantTile, Tile, quantized_words};
 
-use super::{Buffer, Split};
+use super::{Batch, Buffer, Split, batch::Stack};
 
 /// A matrix `(tokens, rows)` cut by columns, which are the rows of a product: unit `i` is rows `i · unit..(i + 1) · unit`.
 pub(crate) struct Rows<'a> {
@@ -34,12 +34,27 @@ unsafe impl<'a> Split for Rows<'a> {
     type Part = Tile<'a>;
 
     unsafe fn part(&self, units: Range<usize>) -> Tile<'a> {
+        // SAFETY: the batch is all there is.
+        unsafe { self.part_of(Batch { first: 0, tokens: self.tokens }, units) }
+    }
+}
+
+// SAFETY: ranges of columns do not overlap, nor do the rows of batches that do not.
+unsafe impl<'a> Stack for Rows<'a> {
+    type Part = Tile<'a>;
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    unsafe fn part_of(&self, Batch { first, tokens }: Batch, units: Range<usize>) -> Tile<'a> {
         let (start, end) = ((units.start * self.unit).min(self.rows), (units.end * self.unit).min(self.rows));
-        let tokens = if start < end { self.tokens } else { 0 };
-        // SAFETY: the buffer has `tokens * rows` elements; `start < rows`, or nothing is pointed at.
-        let first = unsafe { self.buffer.start.add(if tokens == 0 { 0 } else { start }) };
-        // SAFETY: columns `start..end` of the `tokens` rows of the buffer, `rows` apart, which is borrowed mutably for as
-        // long; nobody has another part of these units.
+        let tokens = if start < end { tokens } else { 0 };
+        // SAFETY: the buffer has `self.tokens * rows` elements and the batch lies inside; `start < rows`, or nothing is
+        // pointed at.
+        let first = unsafe { self.buffer.start.add(if tokens == 0 { 0 } else { first * self.rows + start }) };
+        // SAFETY: columns `start..end` of the `tokens` rows of the batch, `rows` apart, in a buffer that is borrowed mutably
+        // for as long; nobody has another part of these units.
         unsafe { Tile::from_raw(first, tokens, end - start, self.rows) }
     }
 }
@@ -104,6 +119,26 @@ impl<'a> Groups<'a> {
         Ok(Self { buffer: Buffer::new(words), tokens, depth, unit })
     }
 
+    /// The words of `list`, each batch apart; else as [`Groups::new`].
+    ///
+    /// # Errors
+    /// As [`Groups::new`], or [`KernelError::OutOfRange`] if a batch is not inside.
+    pub(crate) fn stacked(
+        words: &'a mut [u32],
+        list: &[Batch],
+        depth: usize,
+        unit: usize,
+    ) -> Result<Self, KernelError> {
+        let (token, limit) = (quantized_words(1, depth)?, words.len());
+        for &Batch { first, tokens } in list {
+            let (start, found) = (first.saturating_mul(token), first.saturating_add(tokens).saturating_mul(token));
+            let words = words.get_mut(start..found);
+            let words = words.ok_or(KernelError::OutOfRange { what: "batch", limit, found })?;
+            QuantTile::new(words, tokens, depth)?;
+        }
+        Ok(Self { tokens: limit / token, buffer: Buffer::new(words), depth, unit })
+    }
+
     pub(crate) fn units(&self) -> usize {
         self.depth.div_ceil(self.unit)
     }
@@ -114,11 +149,28 @@ unsafe impl<'a> Split for Groups<'a> {
     type Part = QuantTile<'a>;
 
     unsafe fn part(&self, units: Range<usize>) -> QuantTile<'a> {
+        // SAFETY: the batch is all there is.
+        unsafe { self.part_of(Batch { first: 0, tokens: self.tokens }, units) }
+    }
+}
+
+// SAFETY: ranges of groups do not overlap, nor do the words of batches that do not; flags are shared atomically.
+unsafe impl<'a> Stack for Groups<'a> {
+    type Part = QuantTile<'a>;
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    unsafe fn part_of(&self, Batch { first, tokens }: Batch, units: Range<usize>) -> QuantTile<'a> {
         let group = |unit: usize| (unit * self.unit).min(self.depth) / Self::GROUP;
         let groups = group(units.start)..group(units.end);
-        // SAFETY: the buffer has the words of `tokens` tokens of `depth` inputs, checked in `new`, and is borrowed mutably
-        // for as long; nobody has another part of these units.
-        unsafe { QuantTile::from_raw(self.buffer.start, self.tokens, self.depth, groups) }
+        let token = self.buffer.len.checked_div(self.tokens).unwrap_or(0);
+        // SAFETY: the batch lies inside the buffer, which has words for `self.tokens` tokens.
+        let words = unsafe { self.buffer.start.add(first * token) };
+        // SAFETY: there are the words of `tokens` tokens of `depth` inputs, in a buffer that is borrowed mutably for as long;
+        // nobody has another part of these units.
+        unsafe { QuantTile::from_raw(words, tokens, self.depth, groups) }
     }
 }
 

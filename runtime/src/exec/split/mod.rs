@@ -5,11 +5,13 @@
 
 #![expect(unsafe_code, reason = "disjoint parts of one borrowed buffer; each block has its proof")]
 
+mod batch;
 mod matrix;
 mod pages;
 
 use std::{marker::PhantomData, ops::Range, slice};
 
+pub(crate) use batch::{Batch, Batches};
 pub(crate) use matrix::{Grid, Groups, Rows};
 pub(crate) use pages::{HalvesOfHeads, MAX_BATCH, PageParts};
 
