@@ -1,7 +1,6 @@
 //! Steps that models share; a model composes them in the order of its paper.
 
 mod attention;
-mod dispatch;
 mod embed;
 mod head;
 mod input;
@@ -12,13 +11,12 @@ mod norm;
 mod router;
 
 pub(crate) use attention::{Attention, Heads, Run};
-pub(crate) use dispatch::Dispatch;
 pub(crate) use embed::embed;
 pub(crate) use head::{Want, head};
 pub(crate) use input::{Input, Inputs, TILE};
 pub(crate) use linear::{Linear, Store};
 pub(crate) use mlp::Mlp;
-pub(crate) use moe::{Expert, Moe};
+pub(crate) use moe::{Dispatch, Expert, Moe};
 pub(crate) use norm::Norm;
 pub(crate) use router::{EXPERTS_USED, Router, Routes};
 

@@ -6,8 +6,12 @@
 //! Experts come in ascending order and so do the tokens of each; an expert's slots begin with a tile of 8-bit activations, so
 //! that tiles can be written apart.
 
-use super::{EXPERTS_USED, Routes, TILE};
-use crate::{RuntimeError, exec::Batch, memory::with_room};
+use crate::{
+    RuntimeError,
+    exec::Batch,
+    layers::{EXPERTS_USED, Routes, TILE},
+    memory::with_room,
+};
 
 /// The token of a slot that is there to fill a tile.
 const NONE: usize = usize::MAX;

@@ -8,11 +8,17 @@
 //! down               units: rows of the stream, for all experts in turn    so sums need no lock and have one order
 //! ```
 
+mod dispatch;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use halfbyte_kernels::{ActivationType, PackedMatrix, Tile, ops};
 
-use super::{Dispatch, Exec, Input, Inputs, Linear, Router, TILE, linear::Store};
+pub(crate) use dispatch::Dispatch;
+
+use super::{EXPERTS_USED, Exec, Input, Inputs, Linear, Router, Store, TILE};
 use crate::{
     RuntimeError,
     exec::{Batch, Batches, Groups, MoeScratch, Rows, Scratch},
@@ -197,7 +203,7 @@ impl Moe {
     /// Bytes of weights that one token reads.
     pub(crate) fn decode_bytes(&self) -> usize {
         let experts: usize = self.experts.iter().flat_map(Expert::matrices).map(|matrix| matrix.data().len()).sum();
-        self.gate.len_bytes() + experts / self.experts.len().max(1) * super::EXPERTS_USED
+        self.gate.len_bytes() + experts / self.experts.len().max(1) * EXPERTS_USED
     }
 }
 
