@@ -56,8 +56,37 @@ pub(crate) fn load(path: &Path, how: Load) -> Result<Bytes, FormatError> {
     Ok(bytes)
 }
 
+/// A mapped file.
+struct Mapped {
+    map: memmap2::Mmap,
+    /// Whether the system was asked for large pages, and knows them.
+    large_pages: bool,
+}
+
+impl Owner for Mapped {
+    fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    fn read_ahead(&self, range: Range<usize>) {
+        // Advice: whoever uses the bytes waits for them in any case.
+        #[cfg(unix)]
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
+    fn read_sparsely(&self) {
+        // Then it reads one large page at a time. Without, it would read one small page at a time, which takes too long.
+        #[cfg(unix)]
+        if self.large_pages {
+            let _ = self.map.advise(memmap2::Advice::Random);
+        }
+    }
+}
+
 #[expect(unsafe_code, reason = "mapping a file is unsafe: other processes can change it")]
-fn map(file: &File, len: usize) -> io::Result<memmap2::Mmap> {
+fn map(file: &File, len: usize) -> io::Result<Mapped> {
     // SAFETY: the map is read-only and private to this process, and `len` is the length of the open file, so all
     // pages exist now. Nothing in Rust can stop another process from shortening or rewriting the file; `Load::Map`
     // documents that this is SIGBUS or changed data. No code here relies on two reads giving the same byte: lengths
@@ -66,22 +95,10 @@ fn map(file: &File, len: usize) -> io::Result<memmap2::Mmap> {
     // Where the file system keeps large folios, what is read from now on is cached and mapped 2 MiB at a time: on a machine
     // with Linux 6.18 and ext4 two threads then read 51 instead of 38 GB/s. It is advice; elsewhere nothing happens.
     #[cfg(target_os = "linux")]
-    let _ = map.advise(memmap2::Advice::HugePage);
-    Ok(map)
-}
-
-impl Owner for memmap2::Mmap {
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-
-    fn read_ahead(&self, range: Range<usize>) {
-        // Advice: whoever uses the bytes waits for them in any case.
-        #[cfg(unix)]
-        let _ = self.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
-        #[cfg(not(unix))]
-        let _ = range;
-    }
+    let large_pages = map.advise(memmap2::Advice::HugePage).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    let large_pages = false;
+    Ok(Mapped { map, large_pages })
 }
 
 fn copy(file: &File, len: usize) -> io::Result<Vec<u8>> {

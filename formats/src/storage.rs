@@ -12,8 +12,11 @@ pub(crate) trait Owner: Send + Sync {
     /// All bytes, always the same.
     fn bytes(&self) -> &[u8];
 
-    /// Brings `range` into memory in the background, and nothing else, if that is a matter of waiting.
+    /// See [`Bytes::read_ahead`].
     fn read_ahead(&self, range: Range<usize>);
+
+    /// See [`Bytes::read_sparsely`].
+    fn read_sparsely(&self);
 }
 
 /// Bytes that are in memory.
@@ -25,6 +28,8 @@ impl<T: AsRef<[u8]> + Send + Sync> Owner for Held<T> {
     }
 
     fn read_ahead(&self, _: Range<usize>) {}
+
+    fn read_sparsely(&self) {}
 }
 
 /// A cheap-to-clone view of `len` bytes inside a shared owner.
@@ -45,10 +50,16 @@ impl Bytes {
         Self { owner: Arc::new(owner), range }
     }
 
-    /// Has the system read these bytes of a mapped file, all at once and in the background. Without this they are read when
-    /// they are used, and with them what lies around: up to megabytes, where the system expects the rest to be used, too.
+    /// Has the system read these bytes of a mapped file, all at once, in the background, and nothing around them. Without this
+    /// they are read when they are used, in larger pieces.
     pub fn read_ahead(&self) {
         self.owner.read_ahead(self.range.clone());
+    }
+
+    /// Tells the system that the file these bytes are from has parts that may never be used: what is used brings a piece of at
+    /// most 2 MiB into memory, and no more on suspicion.
+    pub fn read_sparsely(&self) {
+        self.owner.read_sparsely();
     }
 
     /// A view of `range`, counted from the start of this view.

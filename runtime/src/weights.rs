@@ -112,6 +112,9 @@ impl<'a> Weights<'a> {
             let tensor = self.tensor(stack, &[depth, rows.iter().sum(), count])?;
             self.runs(stack, tensor, &rows.repeat(count), depth)?
         };
+        if let Some(one) = all.first() {
+            one.storage().read_sparsely();
+        }
         let (each, _) = all.as_chunks::<N>();
         Ok(each.to_vec())
     }

@@ -1,8 +1,10 @@
 //! Shared pieces of the cross-crate tests: golden models, GGUF files taken apart, comparison of logits.
 
+mod experts;
 mod golden;
 mod parts;
 
+pub use experts::{EXPERTS, experts_model};
 pub use golden::{Case, Golden, Truth};
 pub use parts::{Part, Parts};
 

@@ -15,7 +15,7 @@ use std::{
 use halfbyte::{KvType, Model, Sampling, StopRules};
 use halfbyte_formats::gguf::{Array, Strings, Value};
 use halfbyte_kernels::KV_PAGE;
-use halfbyte_tests::{Golden, Parts, model_on, options_on, session_on};
+use halfbyte_tests::{Golden, Parts, experts_model, model_on, options_on, session_on};
 
 /// Counts calls that may take memory from the system.
 struct Counting;
@@ -187,18 +187,20 @@ fn generation_allocates_nothing_per_token() {
             }
         }
     }
-    // Experts: tokens of a model without a vocabulary.
-    let model = model_on(&Golden::named("phimoe").gguf, 2, None).expect("a valid model");
-    wait_for_threads_to_start();
-    let mut session = session_on(&model, KvType::F16, 64, 256).expect("a session");
-    session.push_tokens(&[1, 2, 3]).expect("it fits");
-    for counted in [WARM_UP, COUNTED] {
-        let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
-        for _ in 0..counted {
-            session.next_token().expect("finite logits").expect("room");
+    // Experts: tokens of models without a vocabulary, in f32 and with 8-bit inputs.
+    for file in [Golden::named("phimoe").gguf, experts_model(64, 96, 64, None).gguf()] {
+        let model = model_on(&file, 2, None).expect("a valid model");
+        wait_for_threads_to_start();
+        let mut session = session_on(&model, KvType::F16, 64, 256).expect("a session");
+        session.push_tokens(&[1, 2, 3]).expect("it fits");
+        for counted in [WARM_UP, COUNTED] {
+            let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
+            for _ in 0..counted {
+                session.next_token().expect("finite logits").expect("room");
+            }
+            let calls = CALLS.load(Ordering::Relaxed) - before;
+            assert!(counted == WARM_UP || calls == pages(start, session.tokens().len()), "experts");
         }
-        let calls = CALLS.load(Ordering::Relaxed) - before;
-        assert!(counted == WARM_UP || calls == pages(start, session.tokens().len()), "experts");
     }
     the_team_allocates_nothing_either();
     // The counter counts: otherwise everything above would pass with no allocator at all.

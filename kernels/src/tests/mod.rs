@@ -7,6 +7,7 @@ mod guard;
 mod packed;
 mod panel;
 mod quantize;
+mod scatter;
 #[cfg(target_arch = "x86_64")]
 mod simd;
 

@@ -1,0 +1,93 @@
+//! Weighted sums into the rows of a larger batch: the bits of a product, multiplied and added one by one.
+
+use halfbyte_formats::{Bytes, QuantType, quant};
+
+use super::Rng;
+use crate::ops::{self, Store};
+use crate::{ActivationType, Activations, Isa, KernelError, Kernels, PackedMatrix, Tile, quantized_words};
+
+const ROWS: usize = 80;
+const DEPTH: usize = 256;
+/// Rows and columns that are computed, and tokens of the larger batch.
+const PART: std::ops::Range<usize> = 5..75;
+const BATCH: usize = 40;
+
+/// Formats of every kind: floats, a scale a group, two, and minima.
+const FORMATS: [QuantType; 5] = [QuantType::F32, QuantType::BF16, QuantType::Q4_0, QuantType::Q6_K, QuantType::Q4_K];
+
+/// Numbers within ±1.
+fn floats(rng: &mut Rng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| (rng.next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+fn matrix(k: &Kernels, ty: QuantType) -> PackedMatrix {
+    let mut bytes = vec![0; ROWS * ty.row_bytes(DEPTH).expect("whole blocks")];
+    quant::encode(ty, &floats(&mut Rng(1), ROWS * DEPTH), &mut bytes).expect("finite");
+    k.pack(ty, ROWS, DEPTH, Bytes::from(bytes)).expect("a matrix")
+}
+
+/// The words of some tokens.
+fn words(k: &Kernels, x: &[f32]) -> Vec<u32> {
+    let mut words = vec![0; quantized_words(x.len() / DEPTH, DEPTH).expect("small")];
+    ops::quantize(k, x, DEPTH, &mut words).expect("right shapes");
+    words
+}
+
+fn activations<'a>(w: &PackedMatrix, x: &'a [f32], words: &'a [u32]) -> Activations<'a> {
+    match w.activations() {
+        ActivationType::F32 => Activations::F32(x),
+        ActivationType::Q8 => Activations::Q8(words),
+    }
+}
+
+#[test]
+fn products_are_weighted_and_added_one_by_one() {
+    for k in Isa::available().map(|isa| Kernels::with_isa(isa).expect("available")) {
+        for w in FORMATS.map(|ty| matrix(&k, ty)) {
+            for count in [0, 1, 2, 4, 5, 8, 9, 33] {
+                let mut rng = Rng(count as u64);
+                let (mut x, before) = (floats(&mut rng, count * DEPTH), floats(&mut rng, BATCH * PART.len()));
+                if count > 4 {
+                    // Of no use where inputs are rounded, nor elsewhere.
+                    x[3 * DEPTH + 1] = f32::NAN;
+                }
+                let to: Vec<(usize, f32)> = (0..count).map(|i| (7 * i % BATCH, 0.25 + i as f32 / 7.0)).collect();
+                let words = words(&k, &x);
+                let x = activations(&w, &x, &words);
+
+                let mut products = vec![0.0; count * PART.len()];
+                let mut tile = Tile::new(&mut products, count, PART.len()).expect("right length");
+                ops::matmul(&k, &w, PART, x, Store::Set, &mut tile).expect("right shapes");
+                let mut expected = before.clone();
+                for (&(token, weight), products) in to.iter().zip(products.chunks_exact(PART.len())) {
+                    let row = &mut expected[token * PART.len()..][..PART.len()];
+                    row.iter_mut().zip(products).for_each(|(out, product)| *out += weight * product);
+                }
+
+                let mut found = before;
+                let mut tile = Tile::new(&mut found, BATCH, PART.len()).expect("right length");
+                ops::matmul_scatter(&k, &w, PART, x, &to, &mut tile).expect("right shapes");
+                for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let same = found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan();
+                    assert!(same, "{} {:?} {count} {i}: {found} {expected}", k.isa().name(), w.layout());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_is_not_there_is_an_error() {
+    let k = Kernels::detect();
+    let w = matrix(&k, QuantType::Q4_0);
+    let words = words(&k, &[0.5; 2 * DEPTH]);
+    let mut out = [0.0; 3 * ROWS];
+    let mut tile = Tile::new(&mut out, 3, ROWS).expect("right length");
+    let mut scatter = |to: &[(usize, f32)]| {
+        ops::matmul_scatter(&k, &w, 0..ROWS, Activations::Q8(&words), to, &mut tile).expect_err("refused")
+    };
+    let found = scatter(&[(0, 1.0), (3, 1.0)]);
+    assert_eq!(found, KernelError::OutOfRange { what: "token", limit: 3, found: 3 });
+    assert!(matches!(scatter(&[(0, 1.0)]), KernelError::ShapeMismatch { .. }));
+    assert!(out.iter().all(|&value| value == 0.0));
+}
