@@ -62,6 +62,16 @@ impl<'a> QuantTile<'a> {
         self.groups.len()
     }
 
+    /// Inputs of a token of the batch.
+    pub(crate) fn depth(&self) -> usize {
+        self.all * GROUP
+    }
+
+    /// The groups of a token of the batch that are in the window.
+    pub(crate) fn window(&self) -> Range<usize> {
+        self.groups.clone()
+    }
+
     /// Declares every token to be of use.
     fn clear_flags(&mut self) {
         for token in 0..self.tokens {

@@ -112,9 +112,12 @@ pub(crate) const fn token_words(groups: usize) -> usize {
 
 /// The numbers of the tokens whose flag is set, in words of `tokens` tokens of `groups` groups.
 pub(crate) fn poisoned(words: &[u32], tokens: usize, groups: usize) -> impl Iterator<Item = usize> {
-    (0..tokens).filter(move |token| {
-        let tile = token - token % TILE;
-        let n = TILE.min(tokens - tile);
-        words.get(tile * token_words(groups) + n * groups * WORDS + token % TILE) == Some(&1)
-    })
+    (0..tokens).filter(move |&token| is_poisoned(words, tokens, groups, token))
+}
+
+/// Whether the flag of a token is set.
+pub(crate) fn is_poisoned(words: &[u32], tokens: usize, groups: usize, token: usize) -> bool {
+    let tile = token - token % TILE;
+    let n = TILE.min(tokens - tile);
+    words.get(tile * token_words(groups) + n * groups * WORDS + token % TILE) == Some(&1)
 }

@@ -3,6 +3,7 @@
 
 mod act;
 pub(crate) mod attention;
+mod gather;
 pub(crate) mod kv;
 mod matmul;
 mod norm;
@@ -12,6 +13,7 @@ mod swiglu;
 
 pub use act::{add, add_bias, silu_mul};
 pub use attention::{AttentionGqa, KV_SPLIT, Queries, attention_gqa, attention_merge, attention_part, part_len};
+pub use gather::gather;
 pub use kv::kv_append;
 pub use matmul::{Store, decode_row, matmul, matmul_scatter, quantize};
 pub use norm::{layer_norm, rms_norm};

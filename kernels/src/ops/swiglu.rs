@@ -13,6 +13,8 @@ use crate::{Kernels, PackedMatrix, QuantTile};
 pub const SWIGLU_ROWS: usize = 96;
 /// Tokens computed at a time.
 const TOKENS: usize = 512;
+/// The same for fewer tokens, an expert's: a smaller place on the stack to clear, for each block of rows.
+const FEWER_TOKENS: usize = 128;
 
 /// `out[t][r] = round(silu(Σ_k gate[r][k] · x[t][k]) · Σ_k up[r][k] · x[t][k])`, `silu(g) = g / (1 + exp(-g))` (Shazeer
 /// 2020, eq. 5), rounded to 8 bits as [`quantize`](super::quantize) does: the intermediate never reaches memory.
@@ -50,6 +52,8 @@ pub fn swiglu(
         let group = (start - rows.start) / GROUP;
         if out.tokens() <= TILE {
             step.rows::<TILE>(block(start), group, out)?
+        } else if out.tokens() <= FEWER_TOKENS {
+            step.rows::<FEWER_TOKENS>(block(start), group, out)?
         } else {
             step.rows::<TOKENS>(block(start), group, out)?
         }

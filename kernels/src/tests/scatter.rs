@@ -1,10 +1,10 @@
-//! Weighted sums into the rows of a larger batch: the bits of a product, multiplied and added one by one.
+//! Tokens taken from a batch, and products added to the rows of one: the same bits as one by one.
 
 use halfbyte_formats::{Bytes, QuantType, quant};
 
 use super::Rng;
 use crate::ops::{self, Store};
-use crate::{ActivationType, Activations, Isa, KernelError, Kernels, PackedMatrix, Tile, quantized_words};
+use crate::{ActivationType, Activations, Isa, KernelError, Kernels, PackedMatrix, QuantTile, Tile, quantized_words};
 
 const ROWS: usize = 80;
 const DEPTH: usize = 256;
@@ -90,4 +90,42 @@ fn a_token_that_is_not_there_is_an_error() {
     assert_eq!(found, KernelError::OutOfRange { what: "token", limit: 3, found: 3 });
     assert!(matches!(scatter(&[(0, 1.0)]), KernelError::ShapeMismatch { .. }));
     assert!(out.iter().all(|&value| value == 0.0));
+}
+
+/// Tokens copied are those rounded from copied inputs, bit for bit, in whatever windows they are copied.
+#[test]
+fn gathered_tokens_are_those_rounded_in_that_order() {
+    let k = Kernels::detect();
+    for tokens in [1, 3, 4, 6, 9] {
+        let mut x = floats(&mut Rng(tokens as u64), tokens * DEPTH);
+        x[tokens / 2 * DEPTH + 5] = f32::INFINITY;
+        let all = words(&k, &x);
+        for count in [0, 1, 2, 4, 5, 8, 11] {
+            let from: Vec<usize> = (0..count).map(|i| 5 * i % tokens).collect();
+            let rows: Vec<f32> = from.iter().flat_map(|&token| x[token * DEPTH..][..DEPTH].iter().copied()).collect();
+            let mut found = vec![u32::MAX; quantized_words(count, DEPTH).expect("small")];
+            QuantTile::new(&mut found, count, DEPTH).expect("right length");
+            for groups in [0..3, 3..8] {
+                // SAFETY: the words of `count` tokens, of which this window is in use only.
+                let mut window = unsafe { QuantTile::from_raw(found.as_mut_ptr(), count, DEPTH, groups) };
+                ops::gather(&all, tokens, DEPTH, from.iter().copied(), &mut window).expect("right shapes");
+            }
+            assert_eq!(found, words(&k, &rows), "{from:?} of {tokens}");
+        }
+    }
+}
+
+#[test]
+fn a_token_that_cannot_be_gathered_is_an_error() {
+    let all = words(&Kernels::detect(), &[0.5; 2 * DEPTH]);
+    let mut out = vec![0; quantized_words(2, DEPTH).expect("small")];
+    let mut out = QuantTile::new(&mut out, 2, DEPTH).expect("right length");
+    let mut gather = |x, depth, from: &[usize]| ops::gather(x, 2, depth, from.iter().copied(), &mut out);
+    assert_eq!(gather(&all, DEPTH, &[1, 1]), Ok(()));
+    let found = gather(&all, DEPTH, &[0, 2]);
+    assert_eq!(found, Err(KernelError::OutOfRange { what: "token", limit: 2, found: 2 }));
+    assert!(matches!(gather(&all, DEPTH, &[0]), Err(KernelError::ShapeMismatch { .. })));
+    assert!(matches!(gather(&all[1..], DEPTH, &[0, 1]), Err(KernelError::ShapeMismatch { .. })));
+    let half = &all[..quantized_words(2, DEPTH / 2).expect("small")];
+    assert!(matches!(gather(half, DEPTH / 2, &[0, 1]), Err(KernelError::ShapeMismatch { .. })));
 }

@@ -62,7 +62,7 @@ impl Scratch {
         let half = config.rope_dim / 2;
         let mtp = config.mtp_layers > 0;
         let (delta, pairs) = if mtp { (config.hidden, 2 * config.hidden) } else { (0, 0) };
-        let slots = if config.experts > 0 { Dispatch::most_slots(batch, config.experts) } else { batch };
+        let slots = if config.experts > 0 { Dispatch::slots(batch) } else { batch };
         Ok(Self {
             batch,
             x: Buffer::zeros(what, [batch, config.hidden])?,
@@ -113,7 +113,7 @@ impl MoeScratch {
             scores: Buffer::zeros(what, [batch, config.experts])?,
             routes,
             dispatch: Dispatch::new(what, batch, config.experts)?,
-            input: Inputs::new(what, Dispatch::most_slots(batch, config.experts), config.hidden)?,
+            input: Inputs::new(what, Dispatch::slots(batch), config.hidden)?,
         })
     }
 }

@@ -48,9 +48,9 @@ pub(crate) struct Run {
 }
 
 impl Attention {
-    /// The maps that read the normalised stream.
-    pub(crate) fn readers(&self) -> [&Linear; 3] {
-        [&self.q, &self.k, &self.v]
+    /// Whether one of the maps that read the normalised stream multiplies 8-bit activations.
+    pub(crate) fn wants_q8(&self) -> bool {
+        [&self.q, &self.k, &self.v].into_iter().any(Linear::wants_q8)
     }
 
     /// `q = rope(Q h)`, and into the cache `rope(K h)` and `V h`, one step for all heads: whoever computes a head also
@@ -147,7 +147,9 @@ impl Attention {
         } else {
             attend_to_heads(exec, &step, q, q_rows, out)?;
         }
-        attended.round(exec, tokens, &[&self.o])?;
+        if self.o.wants_q8() {
+            attended.round(exec, tokens)?;
+        }
         self.o.forward(exec, attended.of(tokens), Store::Add, &mut x[..tokens * config.hidden])
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn head(
         Want::Stream => Ok(()),
         Want::Last => {
             let last = x.len().saturating_sub(hidden);
-            norm.forward(exec, &x[last..], normed, &[output])?;
+            norm.forward(exec, &x[last..], normed, output.wants_q8())?;
             let split = (Rows::new(&mut logits[..vocab], vocab, PEAK_RUN), Chunks::new(peaks, 1));
             let x = normed.of(1);
             let units = vocab.div_ceil(PEAK_RUN);
@@ -59,7 +59,7 @@ pub(crate) fn head(
             let mut last = 0;
             for (group, x) in x.chunks(rows * hidden).enumerate() {
                 let tokens = x.len() / hidden;
-                norm.forward(exec, x, normed, &[output])?;
+                norm.forward(exec, x, normed, output.wants_q8())?;
                 let out = &mut logits[..tokens * vocab];
                 output.forward(exec, normed.of(tokens), Store::Set, out)?;
                 for (row, logits) in out.chunks_exact(vocab).enumerate() {

@@ -2,10 +2,10 @@
 
 use halfbyte_kernels::{ActivationType, Activations, KernelError, PackedMatrix, ops, quantized_words};
 
-use super::{Exec, Linear};
+use super::Exec;
 use crate::{
     RuntimeError,
-    exec::{Batch, Chunks},
+    exec::{Batch, Batches, Chunks},
     memory::Buffer,
 };
 
@@ -73,51 +73,42 @@ impl Inputs {
         if self.q8.is_empty() { 0 } else { quantized_words(tokens, self.width).unwrap_or(0) }
     }
 
-    /// Fills in the first `tokens` tokens by `fill(token, row)`, and rounds them if one of `readers` wants that.
+    /// Fills in the first `tokens` tokens by `fill(token, row)`, and rounds them if `rounds`.
     pub(crate) fn fill(
         &mut self,
         exec: Exec<'_>,
         tokens: usize,
-        readers: &[&Linear],
-        fill: impl Fn(usize, &mut [f32]) -> Result<(), KernelError> + Sync,
-    ) -> Result<(), RuntimeError> {
-        let rounds = readers.iter().any(|reader| reader.wants_q8());
-        let in_tile = |tile: usize| TILE.min(tokens - tile * TILE);
-        self.fill_tiles(exec, tokens.div_ceil(TILE), rounds, in_tile, fill)
-    }
-
-    /// As [`Inputs::fill`], in tiles of which each has its own number of tokens, at most [`TILE`], in room for as many.
-    pub(crate) fn fill_tiles(
-        &mut self,
-        exec: Exec<'_>,
-        tiles: usize,
         rounds: bool,
-        in_tile: impl Fn(usize) -> usize + Sync,
         fill: impl Fn(usize, &mut [f32]) -> Result<(), KernelError> + Sync,
     ) -> Result<(), RuntimeError> {
-        let (width, word, tile) = (self.width, self.words(1), self.words(TILE));
-        let rounds = rounds && word > 0;
-        let split = (Chunks::new(&mut self.f32, TILE * width), Chunks::new(&mut self.q8, tile));
-        exec.team.run(tiles, TILE * width, split, |tiles, (values, words)| {
-            for (i, values) in values.chunks_mut(TILE * width).enumerate() {
-                let (first, tokens) = (TILE * (tiles.start + i), in_tile(tiles.start + i));
-                let values = &mut values[..tokens * width];
-                for (token, values) in (first..).zip(values.chunks_exact_mut(width)) {
-                    fill(token, values)?;
-                }
-                if rounds {
-                    ops::quantize(exec.kernels, values, width, &mut words[i * tile..][..tokens * word])?;
-                }
+        let (width, words, tile) = (self.width, self.words(tokens), self.words(TILE));
+        let rounds = rounds && words > 0;
+        let values = Chunks::new(&mut self.f32[..tokens * width], TILE * width);
+        let rounded = Chunks::new(&mut self.q8[..words], tile);
+        exec.team.run(tokens.div_ceil(TILE), TILE * width, (values, rounded), |tiles, (values, rounded)| {
+            for (token, values) in (tiles.start * TILE..).zip(values.chunks_exact_mut(width)) {
+                fill(token, values)?;
             }
-            Ok(())
+            if rounds { ops::quantize(exec.kernels, values, width, rounded) } else { Ok(()) }
         })
     }
 
-    /// Rounds the first `tokens` tokens as they are, if one of `readers` wants that.
-    pub(crate) fn round(&mut self, exec: Exec<'_>, tokens: usize, readers: &[&Linear]) -> Result<(), RuntimeError> {
-        if readers.iter().any(|reader| reader.wants_q8()) {
-            self.fill(exec, tokens, readers, |_, _| Ok(()))?;
-        }
-        Ok(())
+    /// Rounds the first `tokens` tokens as they are.
+    pub(crate) fn round(&mut self, exec: Exec<'_>, tokens: usize) -> Result<(), RuntimeError> {
+        self.fill(exec, tokens, true, |_, _| Ok(()))
+    }
+
+    /// Rounds batches as they are, each apart.
+    pub(crate) fn round_batches(&mut self, exec: Exec<'_>, batches: &[Batch]) -> Result<(), RuntimeError> {
+        let (width, word) = (self.width, self.words(1));
+        let values = &*self.f32;
+        let mut words = Chunks::new(&mut self.q8, word);
+        let split = Batches::new(batches, 1, &mut words)?;
+        exec.team.run(split.units(), width * Batch::most_tokens(batches), split, |_, mut runs| {
+            runs.try_for_each(|(number, _, words)| {
+                let Batch { first, tokens } = batches[number];
+                ops::quantize(exec.kernels, &values[first * width..][..tokens * width], width, words)
+            })
+        })
     }
 }

@@ -51,7 +51,9 @@ impl Mlp {
             exec.team.run(tokens, width, gate, |tokens, gate| {
                 ops::silu_mul(exec.kernels, gate, &up[tokens.start * width..tokens.end * width])
             })?;
-            inner.round(exec, tokens, &[&self.down])?;
+            if self.down.wants_q8() {
+                inner.round(exec, tokens)?;
+            }
         }
         self.down.forward(exec, inner.of(tokens), store, out)
     }

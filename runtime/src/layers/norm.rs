@@ -2,7 +2,7 @@
 
 use halfbyte_kernels::{KernelError, ops};
 
-use super::{Exec, Inputs, Linear};
+use super::{Exec, Inputs};
 use crate::RuntimeError;
 
 /// RMSNorm or LayerNorm, over the last dimension.
@@ -22,16 +22,16 @@ impl Norm {
         Self { weight, bias: Vec::new(), centred: false, eps }
     }
 
-    /// Each row of `x: (tokens, hidden)` normalised, for `readers` to multiply.
+    /// Each row of `x: (tokens, hidden)` normalised, and rounded to 8 bits if `rounds`.
     pub(crate) fn forward(
         &self,
         exec: Exec<'_>,
         x: &[f32],
         out: &mut Inputs,
-        readers: &[&Linear],
+        rounds: bool,
     ) -> Result<(), RuntimeError> {
         let width = self.weight.len();
-        out.fill(exec, x.len() / width, readers, |token, out| self.row(exec, &x[token * width..][..width], out))
+        out.fill(exec, x.len() / width, rounds, |token, out| self.row(exec, &x[token * width..][..width], out))
     }
 
     /// One row.

@@ -164,7 +164,7 @@ impl Graph for Mimo {
         let Scratch { x, delta, pairs, .. } = scratch;
         let stream = &x[..tokens.len() * hidden];
         let (before_first, embedded) = (&*carry, &*delta);
-        pairs.fill(exec, rows, &[&mtp.input], |row, pair| {
+        pairs.fill(exec, rows, mtp.input.wants_q8(), |row, pair| {
             let index = row + skip;
             let previous = match index.checked_sub(1) {
                 Some(previous) => &stream[previous * hidden..][..hidden],

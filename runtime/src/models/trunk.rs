@@ -48,11 +48,11 @@ pub(super) enum FeedForward {
 }
 
 impl FeedForward {
-    /// The maps that read the normalised stream.
-    fn readers(&self) -> [&Linear; 2] {
+    /// Whether something that reads the normalised stream multiplies 8-bit activations.
+    fn wants_q8(&self) -> bool {
         match self {
-            Self::Mlp(mlp) => [&mlp.gate, &mlp.up],
-            Self::Moe(moe) => [&moe.gate, &moe.gate],
+            Self::Mlp(mlp) => mlp.gate.wants_q8() || mlp.up.wants_q8(),
+            Self::Moe(moe) => moe.wants_q8(),
         }
     }
 }
@@ -74,12 +74,12 @@ impl Block {
         let Self { attn_norm, attention, ffn_norm, .. } = self;
         let mut run = Run { start, first: 0, tokens };
         let live = ..tokens * config.hidden;
-        attn_norm.forward(exec, &scratch.x[live], &mut scratch.normed, &attention.readers())?;
+        attn_norm.forward(exec, &scratch.x[live], &mut scratch.normed, attention.wants_q8())?;
         if only_last && tokens > 1 {
             attention.project(exec, config, scratch, &mut kv, Heads::KeysAndValues, run)?;
             run = Run { start, first: tokens - 1, tokens: 1 };
             scratch.x.copy_within((tokens - 1) * config.hidden..live.end, 0);
-            attn_norm.forward(exec, &scratch.x[..config.hidden], &mut scratch.normed, &attention.readers())?;
+            attn_norm.forward(exec, &scratch.x[..config.hidden], &mut scratch.normed, attention.wants_q8())?;
             attention.project(exec, config, scratch, &mut kv, Heads::Queries, run)?;
         } else {
             attention.project(exec, config, scratch, &mut kv, Heads::All, run)?;
@@ -87,7 +87,7 @@ impl Block {
         attention.attend(exec, config, scratch, &kv, run)?;
 
         let live = ..run.tokens * config.hidden;
-        ffn_norm.forward(exec, &scratch.x[live], &mut scratch.normed, &self.ffn.readers())?;
+        ffn_norm.forward(exec, &scratch.x[live], &mut scratch.normed, self.ffn.wants_q8())?;
         match &self.ffn {
             FeedForward::Mlp(mlp) => {
                 let Scratch { x, normed, inner, up, .. } = scratch;

@@ -13,6 +13,13 @@ pub(crate) struct Batch {
     pub(crate) tokens: usize,
 }
 
+impl Batch {
+    /// Tokens of the largest of some batches.
+    pub(crate) fn most_tokens(batches: &[Self]) -> usize {
+        batches.iter().map(|batch| batch.tokens).max().unwrap_or(0)
+    }
+}
+
 /// A buffer of which batches can be cut each as if it were alone.
 ///
 /// # Safety
@@ -99,7 +106,7 @@ mod tests {
     use halfbyte_kernels::quantized_words;
 
     use super::{
-        super::{Groups, Rows},
+        super::{Chunks, Groups, Rows},
         *,
     };
 
@@ -136,6 +143,22 @@ mod tests {
         }
         // Flags, the last words of each tile, are all that was written to.
         assert_eq!(words.iter().filter(|&&word| word == 0).count(), 3 + 1 + 5);
+    }
+
+    #[test]
+    fn a_batch_of_runs_is_one_unit() {
+        let list = [(1, 2), (3, 1)].map(|(first, tokens)| Batch { first, tokens });
+        let mut values = [0; 10];
+        let mut runs = Chunks::new(&mut values, 2);
+        let split = Batches::new(&list, 1, &mut runs).expect("inside");
+        for range in [0..1, 1..4] {
+            // SAFETY: the ranges are disjoint, and the split is used here only.
+            for (number, units, run) in unsafe { split.part(range) } {
+                assert_eq!(units, 0..1);
+                run.fill(number + 1);
+            }
+        }
+        assert_eq!(values, [0, 0, 1, 1, 1, 1, 2, 2, 0, 0]);
     }
 
     #[test]

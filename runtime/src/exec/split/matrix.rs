@@ -101,6 +101,8 @@ unsafe impl<'a> Split for Grid<'a> {
 pub(crate) struct Groups<'a> {
     buffer: Buffer<'a, u32>,
     tokens: usize,
+    /// Words of a token.
+    words: usize,
     depth: usize,
     unit: usize,
 }
@@ -116,7 +118,7 @@ impl<'a> Groups<'a> {
     pub(crate) fn new(words: &'a mut [u32], tokens: usize, depth: usize, unit: usize) -> Result<Self, KernelError> {
         // Clears the flags, and checks the length.
         QuantTile::new(words, tokens, depth)?;
-        Ok(Self { buffer: Buffer::new(words), tokens, depth, unit })
+        Ok(Self { tokens, words: quantized_words(1, depth)?, buffer: Buffer::new(words), depth, unit })
     }
 
     /// The words of `list`, each batch apart; else as [`Groups::new`].
@@ -129,14 +131,14 @@ impl<'a> Groups<'a> {
         depth: usize,
         unit: usize,
     ) -> Result<Self, KernelError> {
-        let (token, limit) = (quantized_words(1, depth)?, words.len());
+        let (one, limit) = (quantized_words(1, depth)?, words.len());
         for &Batch { first, tokens } in list {
-            let (start, found) = (first.saturating_mul(token), first.saturating_add(tokens).saturating_mul(token));
+            let (start, found) = (first.saturating_mul(one), first.saturating_add(tokens).saturating_mul(one));
             let words = words.get_mut(start..found);
             let words = words.ok_or(KernelError::OutOfRange { what: "batch", limit, found })?;
             QuantTile::new(words, tokens, depth)?;
         }
-        Ok(Self { tokens: limit / token, buffer: Buffer::new(words), depth, unit })
+        Ok(Self { tokens: limit / one, words: one, buffer: Buffer::new(words), depth, unit })
     }
 
     pub(crate) fn units(&self) -> usize {
@@ -165,9 +167,8 @@ unsafe impl<'a> Stack for Groups<'a> {
     unsafe fn part_of(&self, Batch { first, tokens }: Batch, units: Range<usize>) -> QuantTile<'a> {
         let group = |unit: usize| (unit * self.unit).min(self.depth) / Self::GROUP;
         let groups = group(units.start)..group(units.end);
-        let token = self.buffer.len.checked_div(self.tokens).unwrap_or(0);
         // SAFETY: the batch lies inside the buffer, which has words for `self.tokens` tokens.
-        let words = unsafe { self.buffer.start.add(first * token) };
+        let words = unsafe { self.buffer.start.add(first * self.words) };
         // SAFETY: there are the words of `tokens` tokens of `depth` inputs, in a buffer that is borrowed mutably for as long;
         // nobody has another part of these units.
         unsafe { QuantTile::from_raw(words, tokens, self.depth, groups) }

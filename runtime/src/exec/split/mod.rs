@@ -11,6 +11,8 @@ mod pages;
 
 use std::{marker::PhantomData, ops::Range, slice};
 
+use batch::Stack;
+
 pub(crate) use batch::{Batch, Batches};
 pub(crate) use matrix::{Grid, Groups, Rows};
 pub(crate) use pages::{HalvesOfHeads, MAX_BATCH, PageParts};
@@ -79,6 +81,22 @@ unsafe impl<'a, T: Send> Split for Chunks<'a, T> {
         let run = units.start.saturating_mul(self.len)..units.end.saturating_mul(self.len);
         // SAFETY: nobody has another part of these units, which are all that these elements are in.
         unsafe { self.buffer.slice(run) }
+    }
+}
+
+// SAFETY: runs do not overlap, and a run has one unit.
+unsafe impl<'a, T: Send> Stack for Chunks<'a, T> {
+    type Part = &'a mut [T];
+
+    /// One a run.
+    fn tokens(&self) -> usize {
+        self.buffer.len.checked_div(self.len).unwrap_or(0)
+    }
+
+    unsafe fn part_of(&self, Batch { first, tokens }: Batch, units: Range<usize>) -> &'a mut [T] {
+        let tokens = if units.contains(&0) { tokens } else { 0 };
+        // SAFETY: nobody has another part of these runs, which are all that these elements are in.
+        unsafe { self.buffer.slice(first * self.len..(first + tokens) * self.len) }
     }
 }
 

@@ -1,20 +1,18 @@
 //! Tokens grouped by expert: a counting sort of what the router said.
 //!
 //! ```text
-//! slots:  expert 1: tokens 0, 3, 4 | - |  expert 5: tokens 0, 1, 2, 3 |  expert 6: token 1 | - - - | …
+//! slots:  expert 5: tokens 0, 1, 2, 3 | expert 1: tokens 0, 3, 4 | expert 6: token 1 | …
 //! ```
-//! Experts come in ascending order and so do the tokens of each; an expert's slots begin with a tile of 8-bit activations, so
-//! that tiles can be written apart.
+//! The expert with the most tokens comes first, so that what is left at the end of a step is small; tokens ascend.
+
+use std::cmp::Reverse;
 
 use crate::{
     RuntimeError,
     exec::Batch,
-    layers::{EXPERTS_USED, Routes, TILE},
+    layers::{EXPERTS_USED, Routes},
     memory::with_room,
 };
-
-/// The token of a slot that is there to fill a tile.
-const NONE: usize = usize::MAX;
 
 /// Where the tokens of a batch go.
 pub(crate) struct Dispatch {
@@ -22,6 +20,8 @@ pub(crate) struct Dispatch {
     pub(crate) experts: Vec<usize>,
     /// The slots of each of them.
     pub(crate) batches: Vec<Batch>,
+    /// The places of the experts in these lists, in ascending order of their numbers.
+    ascending: Vec<usize>,
     /// The token of a slot, and how much the expert's output counts for it.
     slots: Vec<(usize, f32)>,
     /// By expert: how many tokens, then the next free slot.
@@ -36,63 +36,59 @@ impl Dispatch {
     pub(crate) fn new(what: &'static str, batch: usize, experts: usize) -> Result<Self, RuntimeError> {
         let mut counts = with_room(what, experts)?;
         counts.resize(experts, 0);
-        let busy = experts.min(batch * EXPERTS_USED);
+        let busy = experts.min(Self::slots(batch));
         Ok(Self {
             experts: with_room(what, busy)?,
             batches: with_room(what, busy)?,
-            slots: with_room(what, Self::most_slots(batch, experts))?,
+            ascending: with_room(what, busy)?,
+            slots: with_room(what, Self::slots(batch))?,
             counts,
         })
     }
 
-    /// Slots that `batch` tokens may take.
-    pub(crate) fn most_slots(batch: usize, experts: usize) -> usize {
-        let routes = batch.saturating_mul(EXPERTS_USED);
-        routes.saturating_add(experts.min(routes).saturating_mul(TILE - 1))
+    /// Slots of `batch` tokens.
+    pub(crate) fn slots(batch: usize) -> usize {
+        batch.saturating_mul(EXPERTS_USED)
     }
 
     /// Groups the tokens that go where `routes` says, each to different experts.
     pub(crate) fn group(&mut self, routes: &[Routes]) {
-        self.experts.clear();
-        self.batches.clear();
-        self.slots.clear();
-        self.counts.fill(0);
+        let Self { experts, batches, ascending, slots, counts } = self;
+        counts.fill(0);
         for &(expert, _) in routes.as_flattened() {
-            self.counts[expert] += 1;
+            counts[expert] += 1;
         }
-        let mut end = 0;
-        for (expert, count) in self.counts.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
-            self.experts.push(expert);
-            self.batches.push(Batch { first: end, tokens: *count });
-            end = (end + std::mem::replace(count, end)).next_multiple_of(TILE);
+        experts.clear();
+        experts.extend((0..counts.len()).filter(|&expert| counts[expert] > 0));
+        experts.sort_unstable_by_key(|&expert| (Reverse(counts[expert]), expert));
+        ascending.clear();
+        ascending.extend(0..experts.len());
+        ascending.sort_unstable_by_key(|&place| experts[place]);
+        batches.clear();
+        let mut first = 0;
+        for &expert in &*experts {
+            let tokens = std::mem::replace(&mut counts[expert], first);
+            batches.push(Batch { first, tokens });
+            first += tokens;
         }
-        self.slots.resize(end, (NONE, 0.0));
+        slots.clear();
+        slots.resize(first, (0, 0.0));
         for (token, routes) in routes.iter().enumerate() {
             for &(expert, weight) in routes {
-                self.slots[self.counts[expert]] = (token, weight);
-                self.counts[expert] += 1;
+                slots[counts[expert]] = (token, weight);
+                counts[expert] += 1;
             }
         }
     }
 
-    /// Tiles in use.
-    pub(crate) fn tiles(&self) -> usize {
-        self.slots.len() / TILE
-    }
-
-    /// Tokens of a tile.
-    pub(crate) fn in_tile(&self, tile: usize) -> usize {
-        self.slots[tile * TILE..][..TILE].iter().filter(|slot| slot.0 != NONE).count()
+    /// Experts and their slots, in ascending order.
+    pub(crate) fn ascending(&self) -> impl Iterator<Item = (usize, Batch)> {
+        self.ascending.iter().map(|&place| (self.experts[place], self.batches[place]))
     }
 
     /// The tokens of `batch`, with their weights.
     pub(crate) fn tokens(&self, batch: Batch) -> &[(usize, f32)] {
         &self.slots[batch.first..][..batch.tokens]
-    }
-
-    /// The token of a slot that has one.
-    pub(crate) fn token(&self, slot: usize) -> usize {
-        self.slots[slot].0
     }
 }
 
@@ -103,16 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_begin_with_a_tile() {
+    fn the_busiest_expert_comes_first() {
         let mut dispatch = Dispatch::new("test", 5, 8).expect("memory");
         dispatch.group(&[[(5, 0.5), (1, 0.1)], [(6, 0.6), (5, 0.7)], [(5, 0.8), (1, 0.2)]]);
-        assert_eq!(dispatch.experts, [1, 5, 6]);
-        assert_eq!(dispatch.batches, [(0, 2), (4, 3), (8, 1)].map(|(first, tokens)| Batch { first, tokens }));
-        assert_eq!(dispatch.tokens(dispatch.batches[0]), [(0, 0.1), (2, 0.2)]);
-        assert_eq!(dispatch.tokens(dispatch.batches[1]), [(0, 0.5), (1, 0.7), (2, 0.8)]);
-        assert_eq!((0..dispatch.tiles()).map(|tile| dispatch.in_tile(tile)).collect::<Vec<_>>(), [2, 3, 1]);
+        assert_eq!(dispatch.experts, [5, 1, 6]);
+        let [five, one, six] = [(0, 3), (3, 2), (5, 1)].map(|(first, tokens)| Batch { first, tokens });
+        assert_eq!(dispatch.batches, [five, one, six]);
+        assert!(dispatch.ascending().eq([(1, one), (5, five), (6, six)]));
+        assert_eq!(dispatch.tokens(five), [(0, 0.5), (1, 0.7), (2, 0.8)]);
+        assert_eq!(dispatch.tokens(one), [(0, 0.1), (2, 0.2)]);
         dispatch.group(&[]);
-        assert_eq!((dispatch.tiles(), dispatch.batches.len()), (0, 0));
+        assert!(dispatch.batches.is_empty() && dispatch.ascending().next().is_none());
     }
 
     proptest! {
@@ -127,13 +124,14 @@ mod tests {
                 .map(|(a, b, weight)| [(a % experts, weight), ((a + 1 + b % (experts - 1)) % experts, 1.0 - weight)])
                 .collect();
             let mut dispatch = Dispatch::new("test", routes.len(), experts).expect("memory");
-            let room = (dispatch.slots.capacity(), dispatch.batches.capacity());
+            let room = (dispatch.slots.capacity(), dispatch.ascending.capacity());
             dispatch.group(&routes);
-            prop_assert_eq!(room, (dispatch.slots.capacity(), dispatch.batches.capacity()));
-            prop_assert!(dispatch.experts.is_sorted());
+            prop_assert_eq!(room, (dispatch.slots.capacity(), dispatch.ascending.capacity()));
+            prop_assert!(dispatch.batches.is_sorted_by_key(|batch| Reverse(batch.tokens)));
+            prop_assert!(dispatch.ascending().is_sorted_by_key(|(expert, _)| expert));
             let mut seen = 0;
-            for (&expert, &batch) in dispatch.experts.iter().zip(&dispatch.batches) {
-                prop_assert!(batch.first.is_multiple_of(TILE) && batch.tokens > 0);
+            for (expert, batch) in dispatch.ascending() {
+                prop_assert!(batch.tokens > 0);
                 let tokens = dispatch.tokens(batch);
                 prop_assert!(tokens.is_sorted_by_key(|slot| slot.0));
                 for &(token, weight) in tokens {
@@ -142,7 +140,6 @@ mod tests {
                 seen += batch.tokens;
             }
             prop_assert_eq!(seen, routes.len() * EXPERTS_USED);
-            prop_assert_eq!((0..dispatch.tiles()).map(|tile| dispatch.in_tile(tile)).sum::<usize>(), seen);
         }
     }
 }

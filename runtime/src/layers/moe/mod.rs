@@ -1,9 +1,10 @@
 //! A feed-forward half-layer of experts: a router sends each token through two of many small SwiGLU layers.
 //!
-//! Tokens are grouped by expert, so each matrix is read once. A batch of any size, one token included, takes two steps,
-//! whatever the router says:
+//! Tokens are grouped by expert, so each matrix is read once. The steps are the same whatever the router says:
 //!
 //! ```text
+//! router             units: its rows                                       in f32; a step, as to read it takes its time
+//! gather             units: (expert that has tokens) × (its inputs)        a token alone needs none
 //! gate, up, SwiGLU   units: (expert that has tokens) × (its rows)          a thread reads on in one expert
 //! down               units: rows of the stream, for all experts in turn    so sums need no lock and have one order
 //! ```
@@ -21,11 +22,14 @@ pub(crate) use dispatch::Dispatch;
 use super::{EXPERTS_USED, Exec, Input, Inputs, Linear, Router, Store, TILE};
 use crate::{
     RuntimeError,
-    exec::{Batch, Batches, Groups, MoeScratch, Rows, Scratch},
+    exec::{Batch, Batches, Chunks, Groups, MoeScratch, Rows, Scratch},
 };
 
 /// Rows of the inner layer that are a unit of work for few tokens: a group. For many they are [`ops::SWIGLU_ROWS`].
 const FEW_ROWS: usize = 32;
+
+/// Inputs that are a unit of work when they are copied.
+const GATHERED: usize = 512;
 
 /// Rows of the router that are a unit of work: it has few, but they are long.
 const ROUTER_ROWS: usize = 4;
@@ -55,12 +59,14 @@ impl Expert {
 /// A layer of experts.
 pub(crate) struct Moe {
     /// Scores the experts: (experts, hidden).
-    pub(crate) gate: Linear,
+    gate: Linear,
     router: Router,
     experts: Vec<Expert>,
     /// Whether a gate or an up matrix multiplies 8-bit activations.
     rounds: bool,
-    /// Whether a down matrix does.
+    /// Whether a gate or an up matrix multiplies them as they are.
+    plain: bool,
+    /// Whether a down matrix multiplies 8-bit activations.
     rounds_inner: bool,
     /// Whether all matrices do: then inner activations exist in that form only.
     fused: bool,
@@ -70,9 +76,10 @@ impl Moe {
     pub(crate) fn new(gate: Linear, router: Router, experts: Vec<Expert>) -> Self {
         let q8 = |matrix: &PackedMatrix| matrix.activations() == ActivationType::Q8;
         let rounds = experts.iter().any(|expert| q8(&expert.gate) || q8(&expert.up));
+        let plain = experts.iter().any(|expert| !q8(&expert.gate) || !q8(&expert.up));
         let rounds_inner = experts.iter().any(|expert| q8(&expert.down));
         let fused = experts.iter().all(|expert| expert.matrices().into_iter().all(q8));
-        Self { gate, router, experts, rounds, rounds_inner, fused }
+        Self { gate, router, experts, rounds, plain, rounds_inner, fused }
     }
 
     /// `x += Σ w_e · expert_e(h)` over the experts that the router gives each token, for `h = scratch.normed`.
@@ -82,29 +89,27 @@ impl Moe {
         let Scratch { x, normed, inner, up, moe, .. } = scratch;
         self.route(exec, normed.of(tokens), tokens, moe)?;
         let MoeScratch { input, dispatch, .. } = moe;
-        let dispatch = &*dispatch;
         self.read_ahead(&dispatch.experts);
-
-        let hidden = self.gate.weight.depth();
+        let h = normed.of(tokens);
+        if tokens > 1 {
+            self.gather(exec, h, tokens, dispatch, input)?;
+        }
         // A single token is the same for both its experts.
-        let tiles = if tokens == 1 { 1 } else { dispatch.tiles() };
-        let in_tile = |tile| dispatch.in_tile(tile);
-        input.fill_tiles(exec, tiles, self.rounds, in_tile, |slot, row| {
-            row.copy_from_slice(&normed.f32[dispatch.token(slot) * hidden..][..hidden]);
-            Ok(())
-        })?;
-        let input = &*input;
-        let input = |batch: Batch| input.batch(Batch { first: if tokens == 1 { 0 } else { batch.first }, ..batch });
-
+        let input = |batch| if tokens == 1 { h } else { input.batch(batch) };
         if self.fused {
             self.inner_q8(exec, input, dispatch, inner)?;
         } else {
             self.inner_f32(exec, input, dispatch, inner, up)?;
             if self.rounds_inner {
-                inner.fill_tiles(exec, dispatch.tiles(), true, in_tile, |_, _| Ok(()))?;
+                inner.round_batches(exec, &dispatch.batches)?;
             }
         }
-        self.down(exec, inner, dispatch, &mut x[..tokens * hidden])
+        self.down(exec, inner, dispatch, &mut x[..tokens * self.gate.weight.depth()])
+    }
+
+    /// Whether a gate or an up matrix multiplies 8-bit activations.
+    pub(crate) fn wants_q8(&self) -> bool {
+        self.rounds
     }
 
     /// Scores the experts, chooses, and groups tokens by expert.
@@ -120,8 +125,8 @@ impl Moe {
         Ok(())
     }
 
-    /// Has chosen experts that were never used read, the second while the first is in use. If most experts are chosen it is
-    /// left to the system, which reads in larger pieces than an expert and makes large pages of them.
+    /// Has chosen experts that were never used read, the second while the first is in use. If most experts are chosen that is
+    /// left to the system, which reads what is used in large pages.
     fn read_ahead(&self, chosen: &[usize]) {
         let few = 2 * chosen.len() <= self.experts.len();
         for expert in chosen.iter().map(|&number| &self.experts[number]) {
@@ -129,6 +134,43 @@ impl Moe {
                 expert.matrices().into_iter().for_each(|matrix| matrix.storage().read_ahead());
             }
         }
+    }
+
+    /// `h` by slots, in each form that matrices multiply. Tokens were rounded before, once for all their experts.
+    fn gather(
+        &self,
+        exec: Exec<'_>,
+        h: Input<'_>,
+        tokens: usize,
+        dispatch: &Dispatch,
+        input: &mut Inputs,
+    ) -> Result<(), RuntimeError> {
+        let (batches, width) = (&dispatch.batches, input.width());
+        // To copy an input costs about as much as eight products.
+        let cost = 8 * Batch::most_tokens(batches);
+        if self.rounds {
+            let mut groups = Groups::stacked(&mut input.q8, batches, width, GATHERED)?;
+            let split = Batches::new(batches, groups.units(), &mut groups)?;
+            exec.team.run(split.units(), cost * GATHERED, split, |_, mut runs| {
+                runs.try_for_each(|(number, _, mut out)| {
+                    let from = dispatch.tokens(batches[number]).iter().map(|slot| slot.0);
+                    ops::gather(h.q8, tokens, width, from, &mut out)
+                })
+            })?;
+        }
+        if self.plain {
+            let mut rows = Chunks::new(&mut input.f32, width);
+            let split = Batches::new(batches, 1, &mut rows)?;
+            exec.team.run(split.units(), cost * width, split, |_, runs| {
+                for (number, _, rows) in runs {
+                    for (row, &(token, _)) in rows.chunks_exact_mut(width).zip(dispatch.tokens(batches[number])) {
+                        row.copy_from_slice(&h.f32[token * width..][..width]);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// `inner = silu(Gate h) · Up h` by slots, rounded.
@@ -139,7 +181,7 @@ impl Moe {
         Dispatch { experts, batches, .. }: &Dispatch,
         inner: &mut Inputs,
     ) -> Result<(), RuntimeError> {
-        let most = most_tokens(batches);
+        let most = Batch::most_tokens(batches);
         let unit = if most <= TILE { FEW_ROWS } else { ops::SWIGLU_ROWS };
         let width = inner.width();
         let mut groups = Groups::stacked(&mut inner.q8, batches, width, unit)?;
@@ -168,7 +210,7 @@ impl Moe {
         let mut up = Rows::new(up, width, unit);
         let n = inner.units();
         let split = (Batches::new(batches, n, &mut inner)?, Batches::new(batches, n, &mut up)?);
-        let cost = 2 * unit * self.gate.weight.depth() * most_tokens(batches);
+        let cost = 2 * unit * self.gate.weight.depth() * Batch::most_tokens(batches);
         exec.team.run(split.0.units(), cost, split, |_, (inner, up)| {
             for ((number, units, mut inner), (_, _, mut up)) in inner.zip(up) {
                 let (expert, x) = (&self.experts[experts[number]], input(batches[number]));
@@ -192,7 +234,7 @@ impl Moe {
         let cost = unit * inner.width() * slots;
         exec.team.run(split.units(), cost, split, |units, mut out: Tile<'_>| {
             let rows = units.start * unit..hidden.min(units.end * unit);
-            dispatch.experts.iter().zip(&dispatch.batches).try_for_each(|(&number, &batch)| {
+            dispatch.ascending().try_for_each(|(number, batch)| {
                 let down = &self.experts[number].down;
                 let (x, to) = (inner.batch(batch).to(down), dispatch.tokens(batch));
                 ops::matmul_scatter(exec.kernels, down, rows.clone(), x, to, &mut out)
@@ -205,9 +247,4 @@ impl Moe {
         let experts: usize = self.experts.iter().flat_map(Expert::matrices).map(|matrix| matrix.data().len()).sum();
         self.gate.len_bytes() + experts / self.experts.len().max(1) * EXPERTS_USED
     }
-}
-
-/// Tokens of the largest batch.
-fn most_tokens(batches: &[Batch]) -> usize {
-    batches.iter().map(|batch| batch.tokens).max().unwrap_or(0)
 }
