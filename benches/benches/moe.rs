@@ -1,11 +1,11 @@
 //! A layer of experts of Phi-mini-MoE's size, from tokens to logits: one token (bytes of its experts per second) and a prompt
 //! (products per second), by where the router sends them.
 
-use std::cell::Cell;
+use std::cell::{Cell, LazyCell};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use halfbyte::{Isa, KvType, Model, Session};
-use halfbyte_benches::size;
+use halfbyte_benches::{ROUNDED, nmse, size};
 use halfbyte_tests::{bits, experts_model, logits_of, model_on, session_on};
 
 const HIDDEN: usize = size(4096, 64);
@@ -23,12 +23,20 @@ fn session(model: &Model) -> Session {
     session_on(model, KvType::F16, TOKENS, TOKENS + 1).expect("memory")
 }
 
-/// The rows of a prompt have the bits of its tokens one by one.
-fn check(model: &Model, tokens: &[u32]) {
-    let tokens = &tokens[..tokens.len().min(20)];
-    let [found, expected] =
-        [TOKENS, 1].map(|batch| logits_of(model, KvType::F16, batch, tokens).expect("finite logits"));
-    assert!(bits(&found) == bits(&expected), "a batch is its tokens one by one");
+/// Tokens of which results are checked.
+const CHECKED: usize = 20;
+
+fn logits(model: &Model, batch: usize, tokens: &[u32]) -> Vec<f32> {
+    logits_of(model, KvType::F16, batch, &tokens[..CHECKED]).expect("finite logits")
+}
+
+/// The rows of a prompt have the bits of its tokens one by one. Those of scalar kernels are `truth`: where a last bit of a norm
+/// differs an input may be rounded the other way, which is less than what rounding changes.
+fn check(model: &Model, isa: Isa, truth: &[f32], tokens: &[u32]) {
+    let [found, expected] = [TOKENS, 1].map(|batch| logits(model, batch, tokens));
+    assert!(bits(&found) == bits(&expected), "{}: a batch is its tokens one by one", isa.name());
+    let error = nmse(&found, truth);
+    assert!(error <= ROUNDED, "{}: NMSE {error:.1e} is above {ROUNDED:.0e}", isa.name());
 }
 
 fn moe(c: &mut Criterion) {
@@ -36,12 +44,15 @@ fn moe(c: &mut Criterion) {
     let mut group = c.benchmark_group("moe");
     for (router, forced) in ROUTERS {
         let file = experts_model(HIDDEN, FFN, VOCAB, forced).gguf();
+        let truth = LazyCell::new(|| {
+            logits(&model_on(&file, 1, Some(Isa::Scalar)).expect("a valid model"), CHECKED, &tokens)
+        });
         for (isa, threads) in Isa::available().flat_map(|isa| [(isa, 1), (isa, 2)]) {
             let model = model_on(&file, threads, Some(isa)).expect("a valid model");
             let checked = Cell::new(false);
             let check = || {
                 if !checked.replace(true) {
-                    check(&model, &tokens);
+                    check(&model, isa, &truth, &tokens);
                 }
             };
             let shape = format!("router={router},hidden={HIDDEN},ffn={FFN},threads={threads}");
