@@ -1,5 +1,5 @@
-//! A layer of experts of Phi-mini-MoE's size, from tokens to logits: one token (bytes of its experts per second) and a prompt
-//! (products per second), by where the router sends them.
+//! A layer of experts of Phi-mini-MoE's size, from tokens to logits: one token (bytes of its experts per second) and a
+//! prompt (products per second), by where the router sends them.
 
 use std::cell::{Cell, LazyCell};
 
@@ -30,8 +30,8 @@ fn logits(model: &Model, batch: usize, tokens: &[u32]) -> Vec<f32> {
     logits_of(model, KvType::F16, batch, &tokens[..CHECKED]).expect("finite logits")
 }
 
-/// The rows of a prompt have the bits of its tokens one by one. Those of scalar kernels are `truth`: where a last bit of a norm
-/// differs an input may be rounded the other way, which is less than what rounding changes.
+/// The rows of a prompt have the bits of its tokens one by one. Those of scalar kernels are `truth`: where a last bit
+/// of a norm differs an input may be rounded the other way, which is less than what rounding changes.
 fn check(model: &Model, isa: Isa, truth: &[f32], tokens: &[u32]) {
     let [found, expected] = [TOKENS, 1].map(|batch| logits(model, batch, tokens));
     assert!(bits(&found) == bits(&expected), "{}: a batch is its tokens one by one", isa.name());
@@ -44,9 +44,8 @@ fn moe(c: &mut Criterion) {
     let mut group = c.benchmark_group("moe");
     for (router, forced) in ROUTERS {
         let file = experts_model(HIDDEN, FFN, VOCAB, forced).gguf();
-        let truth = LazyCell::new(|| {
-            logits(&model_on(&file, 1, Some(Isa::Scalar)).expect("a valid model"), CHECKED, &tokens)
-        });
+        let truth =
+            LazyCell::new(|| logits(&model_on(&file, 1, Some(Isa::Scalar)).expect("a valid model"), CHECKED, &tokens));
         for (isa, threads) in Isa::available().flat_map(|isa| [(isa, 1), (isa, 2)]) {
             let model = model_on(&file, threads, Some(isa)).expect("a valid model");
             let checked = Cell::new(false);

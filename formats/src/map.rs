@@ -77,7 +77,8 @@ impl Owner for Mapped {
     }
 
     fn read_sparsely(&self) {
-        // Then it reads one large page at a time. Without, it would read one small page at a time, which takes too long.
+        // Then it reads one large page at a time. Without, it would read one small page at a time, which takes too
+        // long.
         #[cfg(unix)]
         if self.large_pages {
             let _ = self.map.advise(memmap2::Advice::Random);

@@ -50,14 +50,14 @@ impl Bytes {
         Self { owner: Arc::new(owner), range }
     }
 
-    /// Has the system read these bytes of a mapped file, all at once, in the background, and nothing around them. Without this
-    /// they are read when they are used, in larger pieces.
+    /// Has the system read these bytes of a mapped file, all at once, in the background, and nothing around them.
+    /// Without this they are read when they are used, in larger pieces.
     pub fn read_ahead(&self) {
         self.owner.read_ahead(self.range.clone());
     }
 
-    /// Tells the system that the file these bytes are from has parts that may never be used: what is used brings a piece of at
-    /// most 2 MiB into memory, and no more on suspicion.
+    /// Tells the system that the file these bytes are from has parts that may never be used: what is used brings a
+    /// piece of at most 2 MiB into memory, and no more on suspicion.
     pub fn read_sparsely(&self) {
         self.owner.read_sparsely();
     }

@@ -37,8 +37,8 @@ impl Random {
     }
 }
 
-/// A `phimoe` model of one layer: experts of `(hidden, ffn)` in Q4_0, multiples of 32, and an attention that takes next to no
-/// time. The router sends tokens here and there, or all to the same two experts.
+/// A `phimoe` model of one layer: experts of `(hidden, ffn)` in Q4_0, multiples of 32, and an attention that takes next
+/// to no time. The router sends tokens here and there, or all to the same two experts.
 #[must_use]
 pub fn experts_model(hidden: usize, ffn: usize, vocab: usize, forced: Option<[usize; 2]>) -> Parts {
     let mut parts = Parts::of(&Golden::named("phimoe").gguf);

@@ -1,7 +1,7 @@
 //! What of a mapped file gets into memory: of experts, those that were chosen.
 //!
-//! `mincore` tells which pages of a file are in memory, whoever read them. So the file is new, and put out of memory before
-//! the model runs.
+//! `mincore` tells which pages of a file are in memory, whoever read them. So the file is new, and put out of memory
+//! before the model runs.
 
 #![cfg(target_os = "linux")]
 
@@ -49,7 +49,8 @@ fn resident(file: &Gguf) -> f64 {
         let before = data.as_ptr().addr() % PAGE;
         let mut seen = vec![0; (before + data.len()).div_ceil(PAGE)];
         let start = data.as_ptr().wrapping_sub(before).cast_mut().cast();
-        // SAFETY: whole pages of the mapping that the tensor lies in, one byte of `seen` for each; nothing is read from them.
+        // SAFETY: whole pages of the mapping that the tensor lies in, one byte of `seen` for each; nothing is read from
+        // them.
         let failed = unsafe { mincore(start, before + data.len(), seen.as_mut_ptr()) };
         assert_eq!(failed, 0, "{}", tensor.name);
         pages += seen.len();
@@ -59,8 +60,8 @@ fn resident(file: &Gguf) -> f64 {
     found as f64 / pages as f64
 }
 
-/// The bytes of experts in memory after some tokens of a model of which nothing was in memory before; nothing if the file
-/// system keeps its files there, as one without a disk does.
+/// The bytes of experts in memory after some tokens of a model of which nothing was in memory before; nothing if the
+/// file system keeps its files there, as one without a disk does.
 fn resident_after(forced: Option<[usize; 2]>, tokens: &[u32]) -> Option<f64> {
     let name = format!("paging-{}-{forced:?}-{}.gguf", std::process::id(), tokens.len());
     let path = Temporary(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name));

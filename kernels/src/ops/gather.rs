@@ -4,8 +4,8 @@ use crate::QuantTile;
 use crate::error::{KernelError, same_len};
 use crate::quantized::{GROUP, TILE, WORDS, is_poisoned, quantized_words, token_words};
 
-/// `out[i] = x[from[i]]`, as an expert takes the tokens it was given, without rounding them again. A token may be taken any
-/// number of times; one of no use stays so.
+/// `out[i] = x[from[i]]`, as an expert takes the tokens it was given, without rounding them again. A token may be taken
+/// any number of times; one of no use stays so.
 ///
 /// Shapes: `x: quantized_words(tokens, depth)`; `out` is a window of a batch of `from.len()` tokens of the same depth.
 ///

@@ -95,9 +95,9 @@ pub fn matmul(
     Ok(())
 }
 
-/// Multiplies a range of rows with tokens and adds each token's result, weighted, to a row of a larger batch:
-/// `out[t][r - rows.start] += weight · Σ_k w[r][k] · x[i][k]` for `to[i] = (t, weight)`, as experts do with the tokens they
-/// were given.
+/// Multiplies a range of rows with tokens and adds each token's result, weighted, to a row of a larger batch, as experts
+/// do with the tokens they were given: for `to[i] = (t, weight)`,
+/// `out[t][r - rows.start] += weight · Σ_k w[r][k] · x[i][k]`.
 ///
 /// Shapes: as for [`matmul`], but `x: (to.len(), depth)` and `out: (tokens, rows.len())`. The products are those of
 /// [`matmul`], bit for bit; each is multiplied, rounded and added, in the order of `to`.
@@ -149,8 +149,8 @@ fn check<'w>(
     Ok(weights)
 }
 
-/// Calls `put(row, token, products)` with runs of products of rows from `rows.start + row` on, until all have come for every
-/// token; there may be more of them than rows are left. Shapes were checked, nothing is empty.
+/// Calls `put(row, token, products)` with runs of products of rows from `rows.start + row` on, until all have come for
+/// every token; there may be more of them than rows are left. Shapes were checked, nothing is empty.
 fn products(
     k: &Kernels,
     w: &PackedMatrix,
@@ -170,8 +170,8 @@ fn products(
                 put(row, token, sums);
             };
             panel::ask(&kernel, &weights, tokens);
-            // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words
-            // of `x` were counted.
+            // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the
+            // words of `x` were counted.
             unsafe { panel::matmul(&kernel, &weights, w.depth(), x, tokens, weights.data.as_ptr_range().end, put) };
         }
         (Activations::F32(x), Some(Kernel::Float { .. })) => {

@@ -23,7 +23,8 @@ impl Batch {
 /// A buffer of which batches can be cut each as if it were alone.
 ///
 /// # Safety
-/// Parts of disjoint ranges of units, or of disjoint batches, are disjoint, and can be used from different threads at once.
+/// Parts of disjoint ranges of units, or of disjoint batches, are disjoint, and can be used from different threads at
+/// once.
 pub(crate) unsafe trait Stack: Sync {
     /// What a thread writes.
     type Part;
@@ -95,8 +96,9 @@ impl<S: Stack> Iterator for Runs<'_, S> {
         let &batch = self.list.get(number).filter(|_| start < end)?;
         self.units.start = end.min((number + 1) * self.n);
         let units = start - number * self.n..self.units.start - number * self.n;
-        // SAFETY: `Batches::new` saw that the batch lies inside, and borrowed the stack mutably, so parts are made here only.
-        // Nobody else has these units, by the contract of `part`, and they have just been taken out of what is left.
+        // SAFETY: `Batches::new` saw that the batch lies inside, and borrowed the stack mutably, so parts are made here
+        // only. Nobody else has these units, by the contract of `part`, and they have just been taken out of what is
+        // left.
         Some((number, units.clone(), unsafe { self.stack.part_of(batch, units) }))
     }
 }

@@ -6,7 +6,8 @@ use halfbyte_kernels::{KernelError, QuantTile, Tile, quantized_words};
 
 use super::{Batch, Buffer, Split, batch::Stack};
 
-/// A matrix `(tokens, rows)` cut by columns, which are the rows of a product: unit `i` is rows `i · unit..(i + 1) · unit`.
+/// A matrix `(tokens, rows)` cut by columns, which are the rows of a product: unit `i` is rows `i · unit..(i + 1) ·
+/// unit`.
 pub(crate) struct Rows<'a> {
     buffer: Buffer<'a, f32>,
     tokens: usize,
@@ -53,14 +54,14 @@ unsafe impl<'a> Stack for Rows<'a> {
         // SAFETY: the buffer has `self.tokens * rows` elements and the batch lies inside; `start < rows`, or nothing is
         // pointed at.
         let first = unsafe { self.buffer.start.add(if tokens == 0 { 0 } else { first * self.rows + start }) };
-        // SAFETY: columns `start..end` of the `tokens` rows of the batch, `rows` apart, in a buffer that is borrowed mutably
-        // for as long; nobody has another part of these units.
+        // SAFETY: columns `start..end` of the `tokens` rows of the batch, `rows` apart, in a buffer that is borrowed
+        // mutably for as long; nobody has another part of these units.
         unsafe { Tile::from_raw(first, tokens, end - start, self.rows) }
     }
 }
 
-/// A matrix `(tokens, columns)` cut both ways: unit `i` is block `i / n` of tokens and block `i % n` of columns, for `n` blocks
-/// of columns, which must be whole. A part is that of a single unit.
+/// A matrix `(tokens, columns)` cut both ways: unit `i` is block `i / n` of tokens and block `i % n` of columns, for
+/// `n` blocks of columns, which must be whole. A part is that of a single unit.
 pub(crate) struct Grid<'a> {
     buffer: Buffer<'a, f32>,
     tokens: usize,
@@ -91,8 +92,8 @@ unsafe impl<'a> Split for Grid<'a> {
         let start = if tokens == 0 { 0 } else { first * self.columns + column };
         // SAFETY: the first element of the block, or the start of the buffer if there is no such block.
         let first = unsafe { self.buffer.start.add(start) };
-        // SAFETY: `tokens` rows of the buffer from `first` on, and whole blocks of columns, so the window is inside; the
-        // buffer is borrowed mutably for as long and nobody has another part of this unit.
+        // SAFETY: `tokens` rows of the buffer from `first` on, and whole blocks of columns, so the window is inside;
+        // the buffer is borrowed mutably for as long and nobody has another part of this unit.
         unsafe { Tile::from_raw(first, tokens, width, self.columns) }
     }
 }
@@ -169,8 +170,8 @@ unsafe impl<'a> Stack for Groups<'a> {
         let groups = group(units.start)..group(units.end);
         // SAFETY: the batch lies inside the buffer, which has words for `self.tokens` tokens.
         let words = unsafe { self.buffer.start.add(first * self.words) };
-        // SAFETY: there are the words of `tokens` tokens of `depth` inputs, in a buffer that is borrowed mutably for as long;
-        // nobody has another part of these units.
+        // SAFETY: there are the words of `tokens` tokens of `depth` inputs, in a buffer that is borrowed mutably for as
+        // long; nobody has another part of these units.
         unsafe { QuantTile::from_raw(words, tokens, self.depth, groups) }
     }
 }

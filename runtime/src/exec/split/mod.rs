@@ -1,7 +1,7 @@
 //! Outputs of a step cut into the parts that its threads write.
 //!
-//! A step is a number of units; threads take ranges of them. A [`Split`] says which part of a buffer belongs to a range,
-//! so that the body of a step gets ordinary mutable slices and tiles.
+//! A step is a number of units; threads take ranges of them. A [`Split`] says which part of a buffer belongs to a
+//! range, so that the body of a step gets ordinary mutable slices and tiles.
 
 #![expect(unsafe_code, reason = "disjoint parts of one borrowed buffer; each block has its proof")]
 

@@ -89,8 +89,8 @@ impl HalvesOfHeads<'_> {
         let (Some(start), true) = (start, head < self.heads.len() && at + half <= pages.bytes) else { return &mut [] };
         // SAFETY: `at + half <= pages.bytes`, the size of the page.
         let first = unsafe { start.add(at) };
-        // SAFETY: these bytes lie in a page that is borrowed mutably for as long as `pages` lives. They are this half of this
-        // head's; nobody else has another part of the head, and `&mut self` lends out one half at a time.
+        // SAFETY: these bytes lie in a page that is borrowed mutably for as long as `pages` lives. They are this half
+        // of this head's; nobody else has another part of the head, and `&mut self` lends out one half at a time.
         unsafe { slice::from_raw_parts_mut(first, half) }
     }
 }

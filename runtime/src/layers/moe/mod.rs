@@ -125,8 +125,8 @@ impl Moe {
         Ok(())
     }
 
-    /// Has chosen experts that were never used read, the second while the first is in use. If most experts are chosen that is
-    /// left to the system, which reads what is used in large pages.
+    /// Has chosen experts that were never used read, the second while the first is in use. If most experts are chosen
+    /// that is left to the system, which reads what is used in large pages.
     fn read_ahead(&self, chosen: &[usize]) {
         let few = 2 * chosen.len() <= self.experts.len();
         for expert in chosen.iter().map(|&number| &self.experts[number]) {

@@ -10,8 +10,8 @@ use crate::{cancel::CancelToken, config::ModelConfig, exec::Team};
 const HIDDEN: usize = 64;
 const FFN: usize = 160;
 const EXPERTS: usize = 16;
-/// What the inputs of a product lose when they are rounded to 8 bits is 6e-5 of its square; here are three, one after the
-/// other two and their product.
+/// What the inputs of a product lose when they are rounded to 8 bits is 6e-5 of its square; here are three, one after
+/// the other two and their product.
 const Q8_NMSE: f64 = 4e-4;
 const F32_NMSE: f64 = 1e-12;
 
