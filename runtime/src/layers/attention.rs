@@ -164,7 +164,8 @@ fn attend_to_heads(
 ) -> Result<(), RuntimeError> {
     let (kv_heads, tokens) = (step.layout.kv_heads, out.len() / q_rows);
     let group = q_rows / kv_heads;
-    let work = BLOCK.min(tokens) * (step.pos + tokens) * group;
+    // Keys and values, in whole pages.
+    let work = 2 * BLOCK.min(tokens) * (step.pos + tokens).next_multiple_of(KV_PAGE) * group;
     let split = Grid::new(out, q_rows, [BLOCK, group]);
     exec.team.each(split.units(), work, split, |unit, mut out| {
         let (block, kv_head) = (unit / kv_heads, unit % kv_heads);

@@ -2,10 +2,15 @@
 
 use halfbyte_kernels::{ActivationType, KernelError, PackedMatrix, Tile, ops};
 
-use super::{Exec, Input};
+use super::{Exec, Input, TILE};
 use crate::{RuntimeError, exec::Rows};
 
 pub(crate) use halfbyte_kernels::ops::Store;
+
+/// Rows that are a unit of work. With few tokens memory is the limit, and a unit a panel, so that threads end together.
+pub(crate) fn unit(tokens: usize) -> usize {
+    if tokens <= TILE { 16 } else { Rows::UNIT }
+}
 
 /// `y = W x + b`.
 pub(crate) struct Linear {
@@ -24,7 +29,8 @@ impl Linear {
         store: Store,
         out: &mut [f32],
     ) -> Result<(), RuntimeError> {
-        self.forward_by(Rows::UNIT, exec, x, store, out)
+        let tokens = out.len().checked_div(self.weight.rows()).unwrap_or(0);
+        self.forward_by(unit(tokens), exec, x, store, out)
     }
 
     /// As [`Linear::forward`], in units of so many rows.

@@ -2,11 +2,16 @@
 
 use halfbyte_kernels::ops;
 
-use super::{Exec, Input, Inputs, Linear, linear::Store};
+use super::{Exec, Input, Inputs, Linear, TILE, linear::Store};
 use crate::{
     RuntimeError,
     exec::{Chunks, Groups},
 };
+
+/// Rows of the inner layer that are a unit of work, whole groups; see [`unit`](super::unit).
+pub(crate) fn inner_unit(tokens: usize) -> usize {
+    if tokens <= TILE { 32 } else { ops::SWIGLU_ROWS }
+}
 
 /// Weights of a feed-forward layer.
 pub(crate) struct Mlp {
@@ -36,10 +41,11 @@ impl Mlp {
     ) -> Result<(), RuntimeError> {
         let width = self.gate.weight.rows();
         if self.is_fused() {
-            let split = Groups::new(inner.words_mut(tokens), tokens, width, ops::SWIGLU_ROWS)?;
-            let work = 2 * self.gate.grain(ops::SWIGLU_ROWS, tokens);
+            let unit = inner_unit(tokens);
+            let split = Groups::new(inner.words_mut(tokens), tokens, width, unit)?;
+            let work = 2 * self.gate.grain(unit, tokens);
             exec.team.run(split.units(), work, split, |units, mut out| {
-                let rows = units.start * ops::SWIGLU_ROWS..width.min(units.end * ops::SWIGLU_ROWS);
+                let rows = units.start * unit..width.min(units.end * unit);
                 ops::swiglu(exec.kernels, [&self.gate.weight, &self.up.weight], rows, h.q8, &mut out)
             })?;
         } else {

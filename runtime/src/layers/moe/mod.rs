@@ -19,14 +19,11 @@ use halfbyte_kernels::{ActivationType, PackedMatrix, Tile, ops};
 
 pub(crate) use dispatch::Dispatch;
 
-use super::{EXPERTS_USED, Exec, Input, Inputs, Linear, Router, Store, TILE};
+use super::{EXPERTS_USED, Exec, Input, Inputs, Linear, Router, Store, inner_unit, unit};
 use crate::{
     RuntimeError,
     exec::{Batch, Batches, Chunks, Groups, MoeScratch, Rows, Scratch},
 };
-
-/// Rows of the inner layer that are a unit of work for few tokens: a group. For many they are [`ops::SWIGLU_ROWS`].
-const FEW_ROWS: usize = 32;
 
 /// Inputs that are a unit of work when they are copied.
 const GATHERED: usize = 512;
@@ -182,7 +179,7 @@ impl Moe {
         inner: &mut Inputs,
     ) -> Result<(), RuntimeError> {
         let most = Batch::most_tokens(batches);
-        let unit = if most <= TILE { FEW_ROWS } else { ops::SWIGLU_ROWS };
+        let unit = inner_unit(most);
         let width = inner.width();
         let mut groups = Groups::stacked(&mut inner.q8, batches, width, unit)?;
         let split = Batches::new(batches, groups.units(), &mut groups)?;
@@ -228,7 +225,8 @@ impl Moe {
 
     /// `x += Σ w_e · Down_e inner`: each thread has some rows of the stream, and adds all experts to them.
     fn down(&self, exec: Exec<'_>, inner: &Inputs, dispatch: &Dispatch, x: &mut [f32]) -> Result<(), RuntimeError> {
-        let (unit, hidden) = (Rows::UNIT, self.gate.weight.depth());
+        let hidden = self.gate.weight.depth();
+        let unit = unit(x.len() / hidden);
         let split = Rows::new(x, hidden, unit);
         let slots: usize = dispatch.batches.iter().map(|batch| batch.tokens).sum();
         let cost = unit * inner.width() * slots;
