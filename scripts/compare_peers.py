@@ -8,6 +8,7 @@ trust it.
     compare_peers.py model.gguf --llama llama.cpp/build/bin --ik ik_llama.cpp/build/bin --tune --record FILE.csv
     compare_peers.py model.gguf --llama DIR --cases pp512,tg64,tg32@2048 --rounds 7
     compare_peers.py model.gguf --ik-avx2 DIR --isa avx2     forced tiers beside a build for AVX2
+    compare_peers.py model.gguf --llama DIR --ik DIR --kv f16,int8 --cases pp4096,tg24@4096    llama.cpp with a q8_0 cache
     compare_peers.py model.gguf --llama DIR --threads 1
     compare_peers.py model.gguf --llama DIR --busy           also (NAME+busy) while another process spins on one core
     compare_peers.py model.gguf --llama DIR --first-token    from the start of a process to its end after one token
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -39,6 +41,8 @@ FLAGS = {
     "ik_llama.cpp": [["-fmoe", "1", "-rtr", rtr, "-fa", fa] for rtr in "10" for fa in "10"]
     + [["-fmoe", "1", "-rtr", "1", "-fa", "1", "-thp", "1"]],
 }
+# Added for a cache of 8 bits, which needs flash attention.
+Q8_CACHE = ["-ctk", "q8_0", "-ctv", "q8_0"]
 # From the start of the process to its end: no tuning, but what spares work at the start.
 FIRST_TOKEN_FLAGS = {"": [], "-no-repack": ["--no-repack", "--no-warmup"]}
 PROMPT_TOKENS = 16
@@ -80,6 +84,7 @@ class Engine:
     program: Path
     model: Path
     isa: str = ""
+    kv: str = ""
     flags: dict = field(default_factory=dict)
 
     def command(self, case, threads):
@@ -89,6 +94,7 @@ class Engine:
             command = [self.program, "bench", self.model, "-p", n_prompt, "-n", n_gen]
             command += ["--depth", case.depth, "--reps", 1, "--threads", threads, "--json"]
             command += ["--isa", self.isa] if self.isa else []
+            command += ["--kv", self.kv] if self.kv else []
         else:
             if case.depth and self.family == "llama.cpp":
                 command += ["-d", case.depth]
@@ -314,6 +320,7 @@ def main():
     parser.add_argument("--ik", metavar="PATH", help="llama-bench of ik_llama.cpp, or its folder")
     parser.add_argument("--ik-avx2", metavar="PATH", help="the same, built without AVX-512 and VNNI")
     parser.add_argument("--isa", default="", metavar="NAMES", help="tiers to force, with commas between; default: best")
+    parser.add_argument("--kv", default="", metavar="NAMES", help="types of cache, with commas; default: that of halfbyte")
     parser.add_argument("--cases", default="pp512,tg64", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -329,11 +336,14 @@ def main():
 
     halfbyte = program(args.halfbyte, "halfbyte")
     engines = []
-    for isa in args.isa.split(","):
-        name = f"halfbyte-{isa}" if isa else "halfbyte"
-        engines.append(Engine(name, "halfbyte", halfbyte, args.model, isa))
+    for isa, kv in product(args.isa.split(","), args.kv.split(",")):
+        name = "-".join(["halfbyte"] + [part for part in (isa, kv) if part])
+        engines.append(Engine(name, "halfbyte", halfbyte, args.model, isa, kv))
         if args.packed:
-            engines.append(Engine(f"{name}-packed", "halfbyte", halfbyte, args.packed, isa))
+            engines.append(Engine(f"{name}-packed", "halfbyte", halfbyte, args.packed, isa, kv))
+    if "int8" in args.kv.split(","):
+        FLAGS["llama.cpp"] = [flags + Q8_CACHE for flags in FLAGS["llama.cpp"] if "on" in flags]
+        FLAGS["ik_llama.cpp"] += [flags + Q8_CACHE for flags in FLAGS["ik_llama.cpp"] if flags[-1] == "1"]
     for name, family, path in [
         ("llama.cpp", "llama.cpp", args.llama),
         ("ik_llama.cpp", "ik_llama.cpp", args.ik),
