@@ -89,9 +89,11 @@ fn greedy_tokens_are_those_of_the_reference() {
 fn a_cache_of_8_bits_keeps_the_distribution() {
     /// Mean of `Σ p · ln(p / q)`, p with f16.
     const DIVERGENCE: f64 = 0.001;
-    /// The same where there is a router.
+    /// Where there is a router the aim is the same and is missed: it turns the last bit of a number into another expert, so
+    /// that in Q4_0 caches of f32 and f16 are 0.002 apart, and with F16 weights 8 bits of storage alone cost 0.0018. This
+    /// holds what is reached; most tokens, the median, keep the aim.
     const ROUTED: f64 = 0.005;
-    /// Bits of what Q4_0 and a router make of the last bit of a number: between f32 and f16 it is as much.
+    /// Likewise.
     const ROUTED_BITS: f64 = 0.0025;
     /// Of the bits that the text takes.
     const BITS: f64 = 0.001;
