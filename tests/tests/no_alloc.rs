@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use halfbyte::{KvType, Model, Sampling, StopRules};
+use halfbyte::{KvType, Model, Sampling, Session, StopRules};
 use halfbyte_formats::gguf::{Array, Strings, Value};
 use halfbyte_kernels::KV_PAGE;
 use halfbyte_tests::{Golden, Parts, experts_model, model_on, options_on, session_on};
@@ -94,6 +94,23 @@ fn pages(start: usize, end: usize) -> usize {
     (end - 1).div_ceil(KV_PAGE) - (start - 1).div_ceil(KV_PAGE)
 }
 
+/// Generates until all buffers have their size, then more, which is to allocate nothing but pages of the cache; returns the
+/// bytes of text that came of it.
+fn generate(session: &mut Session, what: &str) -> usize {
+    let mut text = 0;
+    for counted in [WARM_UP, COUNTED] {
+        text = 0;
+        let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
+        for _ in 0..counted {
+            session.next_token().expect("finite logits").expect("room");
+            text += session.text().len();
+        }
+        let calls = CALLS.load(Ordering::Relaxed) - before;
+        assert!(counted == WARM_UP || calls == pages(start, session.tokens().len()), "{what}: {calls} calls");
+    }
+    text
+}
+
 /// Waits until no thread has allocated for a while.
 fn wait_for_threads_to_start() {
     loop {
@@ -130,14 +147,7 @@ fn the_team_allocates_nothing_either() {
         let mut session = session_on(&model, KvType::F16, 64, 256).expect("a session");
         session.set_stop(rules.clone()).expect("valid");
         session.push_tokens(&[1, 2, 3]).expect("it fits");
-        for counted in [WARM_UP, COUNTED] {
-            let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
-            for _ in 0..counted {
-                session.next_token().expect("finite logits").expect("room");
-            }
-            let calls = CALLS.load(Ordering::Relaxed) - before;
-            assert!(counted == WARM_UP || calls == pages(start, session.tokens().len()), "with helpers");
-        }
+        generate(&mut session, "with helpers");
         // The system may be slow to give the helper a core; nothing is allocated meanwhile either.
         if !cfg!(target_os = "linux") || helped() >= 20 {
             return;
@@ -170,18 +180,7 @@ fn generation_allocates_nothing_per_token() {
                     session.set_sampling(sampling.clone()).expect("valid");
                     session.set_stop(rules.clone()).expect("valid");
                     session.push_text("abbey abacus").expect("it fits");
-                    for _ in 0..WARM_UP {
-                        session.next_token().expect("finite logits").expect("room");
-                    }
-                    let mut text = 0;
-                    let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
-                    for _ in 0..COUNTED {
-                        session.next_token().expect("finite logits").expect("room");
-                        text += session.text().len();
-                    }
-                    let calls = CALLS.load(Ordering::Relaxed) - before;
-                    let allowed = pages(start, session.tokens().len());
-                    assert_eq!(calls, allowed, "{threads} threads, {kv:?}, {sampling:?}, {rules:?}");
+                    let text = generate(&mut session, &format!("{threads} threads, {kv:?}, {sampling:?}, {rules:?}"));
                     assert!(text >= COUNTED / 2, "only {text} bytes of text: decoding was not part of this");
                 }
             }
@@ -193,14 +192,7 @@ fn generation_allocates_nothing_per_token() {
         wait_for_threads_to_start();
         let mut session = session_on(&model, KvType::F16, 64, 256).expect("a session");
         session.push_tokens(&[1, 2, 3]).expect("it fits");
-        for counted in [WARM_UP, COUNTED] {
-            let (before, start) = (CALLS.load(Ordering::Relaxed), session.tokens().len());
-            for _ in 0..counted {
-                session.next_token().expect("finite logits").expect("room");
-            }
-            let calls = CALLS.load(Ordering::Relaxed) - before;
-            assert!(counted == WARM_UP || calls == pages(start, session.tokens().len()), "experts");
-        }
+        generate(&mut session, "experts");
     }
     the_team_allocates_nothing_either();
     // The counter counts: otherwise everything above would pass with no allocator at all.

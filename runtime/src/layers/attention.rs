@@ -18,6 +18,9 @@ use crate::{
 /// Tokens that attend together.
 const BLOCK: usize = 16;
 
+/// What a multiplication with keys or values costs beside one with weights: a single token has few queries for each.
+const COST: usize = 3;
+
 /// Weights of an attention half-layer.
 pub(crate) struct Attention {
     /// (heads × head_dim, hidden).
@@ -165,7 +168,7 @@ fn attend_to_heads(
     let (kv_heads, tokens) = (step.layout.kv_heads, out.len() / q_rows);
     let group = q_rows / kv_heads;
     // Keys and values, in whole pages.
-    let work = 2 * BLOCK.min(tokens) * (step.pos + tokens).next_multiple_of(KV_PAGE) * group;
+    let work = 2 * COST * BLOCK.min(tokens) * (step.pos + tokens).next_multiple_of(KV_PAGE) * group;
     let split = Grid::new(out, q_rows, [BLOCK, group]);
     exec.team.each(split.units(), work, split, |unit, mut out| {
         let (block, kv_head) = (unit / kv_heads, unit % kv_heads);
@@ -189,7 +192,7 @@ fn attend_in_parts(
     let group = q.len() / kv_heads;
     let part = ops::part_len(group / dim, dim)?;
     let parts = &mut parts[..kv_heads * splits.len() * part];
-    exec.team.each(kv_heads * splits.len(), KV_SPLIT * group, Chunks::new(parts, part), |unit, part| {
+    exec.team.each(kv_heads * splits.len(), 2 * COST * KV_SPLIT * group, Chunks::new(parts, part), |unit, part| {
         let (kv_head, split) = (unit / splits.len(), splits.start + unit % splits.len());
         ops::attention_part(exec.kernels, step, kv_head, split, &q[kv_head * group..][..group], part)
     })?;
