@@ -132,6 +132,7 @@ pub(crate) struct Micro {
     /// 1 to [`PANELS`].
     pub(crate) count: usize,
     /// Every panel is [`normal`](Panel::normal).
+    #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "its kernels multiply, whatever the scale"))]
     pub(crate) normal: bool,
     /// Groups of the panels to multiply.
     pub(crate) groups: usize,
@@ -151,3 +152,24 @@ pub(crate) struct Micro {
 /// - `groups * WORDS * tokens` words can be read at `input`; `tokens * count` sums read and written at `out`.
 /// - `count` and `tokens` are within their limits.
 pub(crate) type MicroFn = unsafe fn(&Micro);
+
+/// The instance of a function `product::<.., T, HALVES, MINS>` for the tokens and the kind of a [`Micro`].
+macro_rules! instance {
+    ($product:ident $(::<$first:tt>)?, $m:expr) => {
+        match ($m.tokens, $m.kind.halves, $m.kind.mins) {
+            (1, false, false) => $product::<$($first,)? 1, false, false>,
+            (2, false, false) => $product::<$($first,)? 2, false, false>,
+            (3, false, false) => $product::<$($first,)? 3, false, false>,
+            (_, false, false) => $product::<$($first,)? 4, false, false>,
+            (1, false, true) => $product::<$($first,)? 1, false, true>,
+            (2, false, true) => $product::<$($first,)? 2, false, true>,
+            (3, false, true) => $product::<$($first,)? 3, false, true>,
+            (_, false, true) => $product::<$($first,)? 4, false, true>,
+            (1, true, _) => $product::<$($first,)? 1, true, false>,
+            (2, true, _) => $product::<$($first,)? 2, true, false>,
+            (3, true, _) => $product::<$($first,)? 3, true, false>,
+            (_, true, _) => $product::<$($first,)? 4, true, false>,
+        }
+    };
+}
+pub(crate) use instance;

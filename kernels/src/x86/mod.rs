@@ -5,6 +5,7 @@
 mod avx2;
 mod avx512vnni;
 mod avxvnni;
+mod gemv;
 mod mem;
 
 use crate::Isa;

@@ -95,10 +95,10 @@ unsafe fn four_groups<L: Lanes, S: Sink<L>, const FIFTHS: bool>(
     for g in (first..first + 4).step_by(2) {
         sink.begin(l, 0, g);
         sink.begin(l, 1, g + 1);
-        for half in 0..2 {
+        unrolled!(half in [0, 1] {
             // SAFETY: 16 of the 64 bytes.
             let found = unsafe { l.columns(at(nibbles, 16 * (g - first) + 16 * half)) };
-            for i in 0..4 {
+            unrolled!(i in [0, 1, 2, 3] {
                 let line = 4 * half + i;
                 let (mut even, mut odd) = (l.and(found[i], nibble), l.and(l.shr(found[i], 4), nibble));
                 if FIFTHS {
@@ -109,8 +109,8 @@ unsafe fn four_groups<L: Lanes, S: Sink<L>, const FIFTHS: bool>(
                 }
                 sink.line(l, 0, g, line, even);
                 sink.line(l, 1, g + 1, line, odd);
-            }
-        }
+            });
+        });
         for slot in 0..2 {
             let scale = l.mul(four.d, l.floats(l.and(four.scales, byte)));
             let min = l.mul(four.dmin, l.floats(l.and(four.mins, byte)));

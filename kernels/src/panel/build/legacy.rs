@@ -4,7 +4,6 @@ use halfbyte_formats::quant::{BlockFormat, Q4_0, Q5_0, Q8_0};
 
 use super::{RowMajor, Scales, Sink, Source, StoredLanes, at};
 use crate::panel::{Kind, ROWS};
-use crate::quantized::LINES;
 
 impl Source for RowMajor<Q4_0> {
     const KIND: Kind = Kind::of::<Q4_0>();
@@ -20,10 +19,10 @@ impl Source for RowMajor<Q4_0> {
         let found = unsafe { l.columns(at(&block, 2)) };
         let nibble = l.splat(0x0f0f_0f0f);
         sink.begin(l, 0, 0);
-        for i in 0..4 {
+        unrolled!(i in [0, 1, 2, 3] {
             sink.line(l, 0, 0, i, l.and(found[i], nibble));
             sink.line(l, 0, 0, i + 4, l.and(l.shr(found[i], 4), nibble));
-        }
+        });
         sink.end(l, 0, 0, Scales::one(l.halves(d)));
     }
 }
@@ -46,12 +45,12 @@ impl Source for RowMajor<Q5_0> {
         // Bits 0 to 3 of a word, times this, are bits 4, 12, 20 and 28.
         let (four, spread) = (l.splat(15), l.splat(0x0204_0810));
         sink.begin(l, 0, 0);
-        for i in 0..LINES {
+        unrolled!(i in [0, 1, 2, 3, 4, 5, 6, 7] {
             let shift = i as i32;
             let codes = l.and(l.shr(found[i % 4], shift / 4 * 4), nibble);
             let bits = l.mul_words(l.and(l.shr(fifths, 4 * shift), four), spread);
             sink.line(l, 0, 0, i, l.or(codes, l.and(bits, fifth)));
-        }
+        });
         sink.end(l, 0, 0, Scales::one(l.halves(d)));
     }
 }
@@ -68,13 +67,13 @@ impl Source for RowMajor<Q8_0> {
         let [d, ..] = unsafe { l.columns(block) };
         let sign = l.splat(0x8080_8080);
         sink.begin(l, 0, 0);
-        for half in 0..2 {
+        unrolled!(half in [0, 1] {
             // SAFETY: bytes 2 to 18, and the last 16.
             let found = unsafe { l.columns(at(&block, 2 + 16 * half)) };
-            for i in 0..4 {
+            unrolled!(i in [0, 1, 2, 3] {
                 sink.line(l, 0, 0, 4 * half + i, l.xor(found[i], sign));
-            }
-        }
+            });
+        });
         sink.end(l, 0, 0, Scales::one(l.halves(d)));
     }
 }

@@ -11,7 +11,15 @@
 //! `#[target_feature]` functions make it theirs. Loops over vectors are over indices, which the compiler unrolls;
 //! iterators over arrays of vectors went through memory, at a fifth of the speed.
 
-#![expect(clippy::needless_range_loop, reason = "indices that are constants once loops are unrolled, see above")]
+/// A loop whose variable is a constant in each round, whatever the compiler thinks of the length of its body.
+macro_rules! unrolled {
+    ($i:ident in [$($n:literal),*] $body:block) => {
+        $({
+            let $i: usize = $n;
+            $body
+        })*
+    };
+}
 
 mod k;
 mod legacy;
@@ -22,7 +30,7 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 use std::slice;
 
-pub(crate) use packed::{Stored, StoredLanes, StoredUnit};
+pub(crate) use packed::{Pair, Stored, StoredLanes, StoredUnit};
 
 use super::{GROUPS, Kind, Panel, ROWS};
 use crate::quantized::LINES;
@@ -57,6 +65,7 @@ pub(crate) trait Lanes: Copy {
     /// `a >> n`, copies of the sign from above.
     fn sar(self, a: Self::Words, n: i32) -> Self::Words;
     /// `a + b`
+    #[cfg(target_arch = "x86_64")]
     fn add(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// The lower 32 bits of `a · b`.
     fn mul_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
@@ -69,6 +78,7 @@ pub(crate) trait Lanes: Copy {
     /// `a · b + c`, rounded once.
     fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// `c - a · b`, rounded once.
+    #[cfg(target_arch = "x86_64")]
     fn fnma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// Writes a line.
     fn store(self, words: Self::Words, to: &mut Line);
@@ -108,12 +118,19 @@ pub(crate) const SLOTS: usize = 4;
 /// What becomes of the groups of a unit.
 ///
 /// Slots and lines are to be constants where these functions are called, if need be after loops are unrolled: sums of a
-/// slot are then registers.
+/// slot are then registers, and some sinks choose instructions by them.
 pub(crate) trait Sink<L: Lanes> {
     /// Begins a group. Up to [`SLOTS`] of them may have begun and not ended, each in a slot of its own.
     fn begin(&mut self, l: L, slot: usize, group: usize);
     /// Takes a line of a group.
     fn line(&mut self, l: L, slot: usize, group: usize, line: usize, codes: L::Words);
+    /// Takes lines `line` and `line + 4` of 4 to 6 bits as they are stored, `line < 4`; see `packed`.
+    #[inline(always)]
+    fn stored(&mut self, l: L, slot: usize, group: usize, line: usize, stored: Pair<L>) {
+        let [low, high] = stored.codes(l, line);
+        self.line(l, slot, group, line, low);
+        self.line(l, slot, group, line + 4, high);
+    }
     /// Ends a group, all lines of which were given; groups end in ascending order.
     fn end(&mut self, l: L, slot: usize, group: usize, scales: Scales<L>);
 }
@@ -126,6 +143,9 @@ pub(crate) trait Source {
     const GROUPS: usize;
     /// Bytes of a unit of all 16 rows.
     const BYTES: usize;
+    /// Whether lines come as [`Sink::stored`].
+    #[cfg(target_arch = "aarch64")]
+    const STORED: bool = false;
 
     /// Hands over the groups of unit `index`.
     ///

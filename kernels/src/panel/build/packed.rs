@@ -13,7 +13,7 @@ use halfbyte_formats::quant::{Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0};
 use super::{Lanes, Scales, Sink, Source};
 use crate::pack::{PanelFormat, U4, group_bytes};
 use crate::panel::{Kind, ROWS};
-use crate::quantized::{GROUP, LINES};
+use crate::quantized::GROUP;
 
 /// Bytes of a line.
 const LINE: usize = 4 * ROWS;
@@ -42,6 +42,39 @@ pub(crate) trait StoredLanes: Lanes {
     /// # Safety
     /// They can be read.
     unsafe fn signed_bytes(self, at: *const u8) -> Self::Words;
+
+    /// Sixteen signed bytes at an address, each a number.
+    ///
+    /// # Safety
+    /// They can be read.
+    #[inline(always)]
+    unsafe fn signed_numbers(self, at: *const u8) -> Self::Floats {
+        // SAFETY: the contract is the same.
+        self.floats(unsafe { self.signed_bytes(at) })
+    }
+
+    /// Sixteen scales and minima of 6 bits, times `d` and `dmin`: the lower four bits of each side by side in the bytes at `lower`,
+    /// the upper two in those at `upper`, in the upper half of a byte if `odd`.
+    ///
+    /// # Safety
+    /// They can be read.
+    #[inline(always)]
+    unsafe fn six_bits(
+        self,
+        [lower, upper]: [*const u8; 2],
+        odd: bool,
+        [d, dmin]: [Self::Floats; 2],
+    ) -> [Self::Floats; 2] {
+        let (four, two) = (self.splat(0xf), self.splat(0x30));
+        // SAFETY: by the contract.
+        let lower = unsafe { self.bytes(lower) };
+        // SAFETY: likewise.
+        let upper = unsafe { self.bytes(upper) };
+        let upper = if odd { self.shr(upper, 4) } else { upper };
+        let scale = self.or(self.and(lower, four), self.and(self.shl(upper, 4), two));
+        let min = self.or(self.shr(lower, 4), self.and(self.shl(upper, 2), two));
+        [self.mul(d, self.floats(scale)), self.mul(dmin, self.floats(min))]
+    }
 }
 
 /// A format of stored panels.
@@ -61,11 +94,46 @@ impl<P: PanelFormat> Source for Stored<P> {
     const KIND: Kind = P::KIND;
     const GROUPS: usize = P::PANEL.unit_len() / GROUP;
     const BYTES: usize = P::PANEL.unit_bytes();
+    #[cfg(target_arch = "aarch64")]
+    const STORED: bool = P::KIND.bits < 8;
 
     #[inline(always)]
     unsafe fn unit<L: StoredLanes, S: Sink<L>>(l: L, rows: &[*const u8; ROWS], index: usize, sink: &mut S) {
         // SAFETY: unit `index` of the panel.
         unsafe { P::unit(l, rows[0].wrapping_add(index * Self::BYTES), sink) };
+    }
+}
+
+/// Two lines as they are stored.
+pub(crate) struct Pair<L: Lanes> {
+    /// The lower four bits of both.
+    pub(crate) both: L::Words,
+    /// What the lines of a group have above, in their bits.
+    pub(crate) planes: [L::Words; 2],
+    /// Bits of a code, 4 to 6.
+    pub(crate) bits: u32,
+}
+
+impl<L: Lanes> Pair<L> {
+    /// The codes of lines `line` and `line + 4`.
+    #[inline(always)]
+    pub(super) fn codes(&self, l: L, line: usize) -> [L::Words; 2] {
+        let Self { both, planes, bits } = *self;
+        let (nibble, eight) = (l.splat(0x0f0f_0f0f), l.splat(0x0808_0808));
+        let mut low = l.and(both, nibble);
+        let mut high = l.xor(l.and(l.shr(both, 4), nibble), eight);
+        let t = line as i32;
+        if bits == 5 {
+            let fifth = l.splat(0x1010_1010);
+            low = l.or(low, l.and(l.shl(planes[0], 4 - t), fifth));
+            high = l.or(high, l.and(l.shr(planes[0], t), fifth));
+        } else if bits == 6 {
+            let two = l.splat(0x3030_3030);
+            let upper = |plane| l.and(if t < 2 { l.shl(plane, 4 - 2 * t) } else { l.shr(plane, 2 * t - 4) }, two);
+            low = l.or(low, upper(planes[0]));
+            high = l.or(high, upper(planes[1]));
+        }
+        [low, high]
     }
 }
 
@@ -75,32 +143,17 @@ impl<P: PanelFormat> Source for Stored<P> {
 /// `group_bytes(BITS)` bytes can be read at `from`.
 #[inline(always)]
 unsafe fn lines<L: StoredLanes, S: Sink<L>, const BITS: u32>(l: L, g: usize, from: *const u8, sink: &mut S) {
-    let (nibble, eight) = (l.splat(0x0f0f_0f0f), l.splat(0x0808_0808));
     let mut planes = [l.splat(0); 2];
     for (p, plane) in planes.iter_mut().enumerate().take(BITS as usize - 4) {
         // SAFETY: planes follow the four lines.
         *plane = unsafe { l.line(from.wrapping_add((4 + p) * LINE)) };
     }
     sink.begin(l, 0, g);
-    for i in 0..4 {
+    unrolled!(i in [0, 1, 2, 3] {
         // SAFETY: one of the four lines.
         let both = unsafe { l.line(from.wrapping_add(i * LINE)) };
-        let mut low = l.and(both, nibble);
-        let mut high = l.xor(l.and(l.shr(both, 4), nibble), eight);
-        let t = i as i32;
-        if BITS == 5 {
-            let fifth = l.splat(0x1010_1010);
-            low = l.or(low, l.and(l.shl(planes[0], 4 - t), fifth));
-            high = l.or(high, l.and(l.shr(planes[0], t), fifth));
-        } else if BITS == 6 {
-            let two = l.splat(0x3030_3030);
-            let upper = |plane| l.and(if t < 2 { l.shl(plane, 4 - 2 * t) } else { l.shr(plane, 2 * t - 4) }, two);
-            low = l.or(low, upper(planes[0]));
-            high = l.or(high, upper(planes[1]));
-        }
-        sink.line(l, 0, g, i, low);
-        sink.line(l, 0, g, i + 4, high);
-    }
+        sink.stored(l, 0, g, i, Pair { both, planes, bits: BITS });
+    });
 }
 
 /// A unit of two groups, then their scales: Q4_0 and Q5_0.
@@ -141,11 +194,11 @@ impl StoredUnit for Q8_0 {
         let sign = l.splat(0x8080_8080);
         for g in 0..2 {
             sink.begin(l, 0, g);
-            for i in 0..LINES {
+            unrolled!(i in [0, 1, 2, 3, 4, 5, 6, 7] {
                 // SAFETY: a line of one of two groups.
                 let found = unsafe { l.line(from.wrapping_add(g * CODES + i * LINE)) };
                 sink.line(l, 0, g, i, l.xor(found, sign));
-            }
+            });
             // SAFETY: its scales are behind both groups.
             let d = unsafe { l.half_row(from.wrapping_add(2 * CODES + g * HALVES)) };
             sink.end(l, 0, g, Scales::one(d));
@@ -163,23 +216,17 @@ unsafe fn k<L: StoredLanes, S: Sink<L>, const BITS: u32>(l: L, from: *const u8, 
     const LOWER: usize = 2 * HALVES;
     const UPPER: usize = LOWER + BLOCK * ROWS;
     const CODES: usize = UPPER + BLOCK / 2 * ROWS;
-    let (four, two) = (l.splat(0xf), l.splat(0x30));
     // SAFETY: the first 32 bytes.
     let d = unsafe { l.half_row(from) };
     // SAFETY: the next 32.
     let dmin = unsafe { l.half_row(from.wrapping_add(HALVES)) };
     for g in 0..BLOCK {
-        // SAFETY: one of eight rows of bytes.
-        let lower = unsafe { l.bytes(from.wrapping_add(LOWER + g * ROWS)) };
-        // SAFETY: one of the four that follow.
-        let upper = unsafe { l.bytes(from.wrapping_add(UPPER + g / 2 * ROWS)) };
-        let upper = if g % 2 == 0 { upper } else { l.shr(upper, 4) };
-        let scale = l.or(l.and(lower, four), l.and(l.shl(upper, 4), two));
-        let min = l.or(l.shr(lower, 4), l.and(l.shl(upper, 2), two));
+        let bytes = [from.wrapping_add(LOWER + g * ROWS), from.wrapping_add(UPPER + g / 2 * ROWS)];
+        // SAFETY: one of eight rows of bytes, and one of the four that follow.
+        let [low, min] = unsafe { l.six_bits(bytes, g % 2 == 1, [d, dmin]) };
         // SAFETY: one of the eight groups behind the head.
         unsafe { lines::<L, S, BITS>(l, g, from.wrapping_add(CODES + g * group_bytes(BITS)), sink) };
-        let low = l.mul(d, l.floats(scale));
-        sink.end(l, 0, g, Scales { low, high: low, min: l.mul(dmin, l.floats(min)) });
+        sink.end(l, 0, g, Scales { low, high: low, min });
     }
 }
 
@@ -208,12 +255,12 @@ impl StoredUnit for Q6_K {
         let d = unsafe { l.half_row(from.wrapping_add(SCALES + 2 * BLOCK * ROWS)) };
         for g in 0..BLOCK {
             // SAFETY: one of 16 rows of bytes before them.
-            let first = unsafe { l.signed_bytes(from.wrapping_add(SCALES + 2 * g * ROWS)) };
+            let first = unsafe { l.signed_numbers(from.wrapping_add(SCALES + 2 * g * ROWS)) };
             // SAFETY: another.
-            let second = unsafe { l.signed_bytes(from.wrapping_add(SCALES + (2 * g + 1) * ROWS)) };
+            let second = unsafe { l.signed_numbers(from.wrapping_add(SCALES + (2 * g + 1) * ROWS)) };
             // SAFETY: one of the eight groups at the start.
             unsafe { lines::<L, S, 6>(l, g, from.wrapping_add(g * group_bytes(6)), sink) };
-            let (low, high) = (l.mul(d, l.floats(first)), l.mul(d, l.floats(second)));
+            let (low, high) = (l.mul(d, first), l.mul(d, second));
             sink.end(l, 0, g, Scales { low, high, min: low });
         }
     }

@@ -48,14 +48,14 @@ unsafe fn half<L: Lanes, S: Sink<L>>(
     for slot in 0..4 {
         sink.begin(l, slot, 4 * h + slot);
     }
-    for half in 0..2 {
+    unrolled!(half in [0, 1] {
         // SAFETY: of the first 128 bytes of the block.
         let even = unsafe { l.columns(at(block, 64 * h + 16 * half)) };
         // SAFETY: likewise.
         let odd = unsafe { l.columns(at(block, 64 * h + 32 + 16 * half)) };
         // SAFETY: of the next 64.
         let upper = unsafe { l.columns(at(block, 128 + 32 * h + 16 * half)) };
-        for i in 0..4 {
+        unrolled!(i in [0, 1, 2, 3] {
             let (line, even, odd, upper) = (4 * half + i, even[i], odd[i], upper[i]);
             let lines = [
                 l.or(l.and(even, nibble), l.and(l.shl(upper, 4), two)),
@@ -63,11 +63,11 @@ unsafe fn half<L: Lanes, S: Sink<L>>(
                 l.or(l.and(l.shr(even, 4), nibble), l.and(upper, two)),
                 l.or(l.and(l.shr(odd, 4), nibble), l.and(l.shr(upper, 2), two)),
             ];
-            for slot in 0..4 {
+            unrolled!(slot in [0, 1, 2, 3] {
                 sink.line(l, slot, 4 * h + slot, line, lines[slot]);
-            }
-        }
-    }
+            });
+        });
+    });
     for slot in 0..4 {
         // Four signed bytes: the halves of one group, then those of the next.
         let (bytes, shift) = (scales[slot / 2], 16 * (slot % 2) as i32);

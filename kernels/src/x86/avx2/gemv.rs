@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use super::lanes::Ymm;
 use crate::panel::Sums;
 use crate::panel::build::Source;
-use crate::panel::gemv::{self, Dot, Gemv};
+use crate::panel::gemv::{Gemv, GemvFn};
+use crate::x86::gemv::{self, Dot};
 
 /// The proof that this CPU has the features of this tier.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +74,12 @@ fn widened([first, last]: [__m256i; 2]) -> [__m256i; 2] {
     [_mm256_madd_epi16(first, ones), _mm256_madd_epi16(last, ones)]
 }
 
-/// A [`GemvFn`](gemv::GemvFn).
+/// A [`GemvFn`].
 ///
 /// # Safety
 /// As there.
 pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
-    let tile: gemv::GemvFn = match g.tokens {
+    let tile: GemvFn = match g.tokens {
         1 => one::<F>,
         2 => tile::<F, 2>,
         3 => tile::<F, 3>,
@@ -88,7 +89,7 @@ pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     unsafe { tile(g, out) };
 }
 
-/// A [`GemvFn`](gemv::GemvFn) for one token.
+/// A [`GemvFn`] for one token.
 ///
 /// # Safety
 /// As there.
@@ -100,7 +101,7 @@ unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     unsafe { gemv::gemv::<F, Maddubs, 1>(Maddubs(lanes), g, out) };
 }
 
-/// A [`GemvFn`](gemv::GemvFn) for `T` tokens.
+/// A [`GemvFn`] for `T` tokens.
 ///
 /// # Safety
 /// As there.

@@ -59,27 +59,6 @@ pub(in crate::x86) fn rolled(mut n: usize) -> usize {
     n
 }
 
-/// The instance of a function `product::<.., T, HALVES, MINS>` for the tokens and the kind of a [`Micro`].
-macro_rules! instance {
-    ($product:ident $(::<$first:tt>)?, $m:expr) => {
-        match ($m.tokens, $m.kind.halves, $m.kind.mins) {
-            (1, false, false) => $product::<$($first,)? 1, false, false>,
-            (2, false, false) => $product::<$($first,)? 2, false, false>,
-            (3, false, false) => $product::<$($first,)? 3, false, false>,
-            (_, false, false) => $product::<$($first,)? 4, false, false>,
-            (1, false, true) => $product::<$($first,)? 1, false, true>,
-            (2, false, true) => $product::<$($first,)? 2, false, true>,
-            (3, false, true) => $product::<$($first,)? 3, false, true>,
-            (_, false, true) => $product::<$($first,)? 4, false, true>,
-            (1, true, _) => $product::<$($first,)? 1, true, false>,
-            (2, true, _) => $product::<$($first,)? 2, true, false>,
-            (3, true, _) => $product::<$($first,)? 3, true, false>,
-            (_, true, _) => $product::<$($first,)? 4, true, false>,
-        }
-    };
-}
-pub(in crate::x86) use instance;
-
 /// Multiplies all panels, `R` registers of rows at a time, with a tile of `T` tokens.
 ///
 /// # Safety

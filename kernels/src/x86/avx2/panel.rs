@@ -18,7 +18,7 @@
 use std::arch::x86_64::*;
 
 use super::micro::{self, Dots, Integers, Line, rolled};
-use crate::panel::{Kind, Micro, MicroFn};
+use crate::panel::{Kind, Micro, MicroFn, instance};
 use crate::scalar;
 
 /// The proof that this CPU has the features of this tier, for codes of so many bits.
@@ -156,7 +156,7 @@ unsafe fn panels<const BITS: u32>(m: &Micro) {
         // SAFETY: the contract is the same.
         return unsafe { scalar::panel::micro(m) };
     }
-    let product: unsafe fn(&Micro) = micro::instance!(product::<BITS>, m);
+    let product: unsafe fn(&Micro) = instance!(product::<BITS>, m);
     // SAFETY: the contract is the same; it is the instance for `m`.
     unsafe { product(m) };
 }

@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use super::lanes::Zmm;
 use crate::panel::Sums;
 use crate::panel::build::Source;
-use crate::panel::gemv::{self, Dot, Gemv};
+use crate::panel::gemv::{Gemv, GemvFn};
+use crate::x86::gemv::{self, Dot};
 
 /// The proof that this CPU has the features of this tier.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +47,12 @@ fn dot(sum: __m512i, codes: __m512i, input: u32) -> __m512i {
     _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(input.cast_signed()))
 }
 
-/// A [`GemvFn`](gemv::GemvFn).
+/// A [`GemvFn`].
 ///
 /// # Safety
 /// As there.
 pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
-    let tile: gemv::GemvFn = match g.tokens {
+    let tile: GemvFn = match g.tokens {
         1 => one::<F>,
         2 => tile::<F, 2>,
         3 => tile::<F, 3>,
@@ -61,7 +62,7 @@ pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     unsafe { tile(g, out) };
 }
 
-/// A [`GemvFn`](gemv::GemvFn) for one token.
+/// A [`GemvFn`] for one token.
 ///
 /// # Safety
 /// As there.
@@ -73,7 +74,7 @@ unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     unsafe { gemv::gemv::<F, Vnni, 1>(Vnni(lanes), g, out) };
 }
 
-/// A [`GemvFn`](gemv::GemvFn) for `T` tokens.
+/// A [`GemvFn`] for `T` tokens.
 ///
 /// # Safety
 /// As there.

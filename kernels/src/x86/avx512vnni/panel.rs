@@ -13,10 +13,10 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::offset_of;
 
-use crate::panel::{Micro, Panel, ROWS, Sums};
+use crate::panel::{Micro, Panel, ROWS, Sums, instance};
 use crate::quantized::{Field, LINES, WORDS};
 use crate::scalar;
-use crate::x86::avx2::micro::{Line, instance};
+use crate::x86::avx2::micro::Line;
 
 /// Loads a line of a group of a panel.
 macro_rules! line {

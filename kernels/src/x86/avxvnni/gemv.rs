@@ -4,8 +4,9 @@ use std::arch::x86_64::*;
 
 use crate::panel::Sums;
 use crate::panel::build::Source;
-use crate::panel::gemv::{self, Dot, Gemv};
+use crate::panel::gemv::{Gemv, GemvFn};
 use crate::x86::avx2::lanes::Ymm;
+use crate::x86::gemv::{self, Dot};
 
 /// The proof that this CPU has the features of this tier.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +51,12 @@ fn dot(mut sum: [__m256i; 2], codes: [__m256i; 2], input: u32) -> [__m256i; 2] {
     sum
 }
 
-/// A [`GemvFn`](gemv::GemvFn).
+/// A [`GemvFn`].
 ///
 /// # Safety
 /// As there.
 pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
-    let tile: gemv::GemvFn = match g.tokens {
+    let tile: GemvFn = match g.tokens {
         1 => one::<F>,
         2 => tile::<F, 2>,
         3 => tile::<F, 3>,
@@ -65,7 +66,7 @@ pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     unsafe { tile(g, out) };
 }
 
-/// A [`GemvFn`](gemv::GemvFn) for one token.
+/// A [`GemvFn`] for one token.
 ///
 /// # Safety
 /// As there.
@@ -77,7 +78,7 @@ unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     unsafe { gemv::gemv::<F, Vnni, 1>(Vnni(lanes), g, out) };
 }
 
-/// A [`GemvFn`](gemv::GemvFn) for `T` tokens.
+/// A [`GemvFn`] for `T` tokens.
 ///
 /// # Safety
 /// As there.

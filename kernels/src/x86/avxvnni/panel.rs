@@ -14,7 +14,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use crate::panel::Micro;
+use crate::panel::{Micro, instance};
 use crate::scalar;
 use crate::x86::avx2::micro::{self, Dots, Integers, Line};
 
@@ -120,8 +120,8 @@ unsafe fn add_line<const R: usize, const T: usize>(
 pub(super) unsafe fn micro(m: &Micro) {
     let product: unsafe fn(&Micro) = match (m.normal, m.count) {
         (false, _) => scalar::panel::micro,
-        (_, 3) => micro::instance!(product::<3>, m),
-        (_, _) => micro::instance!(product::<2>, m),
+        (_, 3) => instance!(product::<3>, m),
+        (_, _) => instance!(product::<2>, m),
     };
     // SAFETY: the contract is the same; it is the function for `m`.
     unsafe { product(m) };
