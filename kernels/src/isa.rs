@@ -6,10 +6,12 @@
 use halfbyte_formats::quant::PanelType;
 use halfbyte_formats::{Bytes, QuantType};
 
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64 as arch;
 use crate::dispatch::table::{Kernel, KernelTable};
 use crate::pack::PackLayout;
 #[cfg(target_arch = "x86_64")]
-use crate::x86;
+use crate::x86 as arch;
 use crate::{ActivationType, KernelError, PackedMatrix, portable, scalar};
 
 /// An instruction-set tier: one folder of kernels.
@@ -30,11 +32,26 @@ pub enum Isa {
     AvxVnni,
     /// AVX-512 with VNNI: Ice Lake, Zen 4 and later.
     Avx512Vnni,
+    /// 64-bit Arm: Cortex-A53, A72 and all others.
+    Neon,
+    /// NEON and dot products of 8 bits: Cortex-A55, A76, Neoverse N1 and later.
+    Dotprod,
+    /// Those, and products of small matrices of 8 bits: Cortex-A510, A710, X2, Neoverse V1, N2 and later.
+    I8mm,
 }
 
 impl Isa {
     /// Every tier, best first.
-    const ALL: [Self; 5] = [Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::Portable, Self::Scalar];
+    const ALL: [Self; 8] = [
+        Self::Avx512Vnni,
+        Self::AvxVnni,
+        Self::Avx2,
+        Self::I8mm,
+        Self::Dotprod,
+        Self::Neon,
+        Self::Portable,
+        Self::Scalar,
+    ];
 
     /// The lower-case name used on command lines and in reports; also the name of the folder.
     pub const fn name(self) -> &'static str {
@@ -44,6 +61,9 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Neon => "neon",
+            Self::Dotprod => "dotprod",
+            Self::I8mm => "i8mm",
         }
     }
 
@@ -61,9 +81,9 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Self::Scalar | Self::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            _ => x86::runs(self),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            _ => arch::runs(self),
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => false,
         }
     }
@@ -72,8 +92,10 @@ impl Isa {
     fn table(self) -> &'static KernelTable {
         match self {
             Self::Portable => &portable::TABLE,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => x86::table(self).unwrap_or(&scalar::TABLE),
+            Self::Scalar => &scalar::TABLE,
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            _ => arch::table(self).unwrap_or(&scalar::TABLE),
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => &scalar::TABLE,
         }
     }

@@ -29,6 +29,8 @@
 #![warn(missing_docs, unreachable_pub, unnameable_types)]
 #![warn(clippy::multiple_unsafe_ops_per_block, clippy::self_named_module_files)]
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod dispatch;
 mod error;
 mod isa;
@@ -40,7 +42,7 @@ mod portable;
 mod quant_tile;
 mod quantized;
 mod scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Every tier's functions against the scalar ones, called as the loops around them call them.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod arrays;
 #[cfg(all(unix, not(miri)))]
 mod guard;
@@ -8,7 +8,7 @@ mod packed;
 mod panel;
 mod quantize;
 mod scatter;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 
 use proptest::test_runner::Config;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use halfbyte_formats::quant::PanelType;
 use proptest::prelude::*;
 
-use super::panel::{assert_same, built, check_gemv};
+use super::panel::{arranged, assert_same, built, check_gemv};
 use super::{Rng, cases, tables};
 use crate::panel::{GROUPS, ROWS};
 use crate::quantized::GROUP;
@@ -62,7 +62,7 @@ fn check(ty: PanelType, groups: usize, data: &[u8]) {
         assert_eq!(kernel.kind, scalar.kind);
         let found = built(kernel.build, &[data.as_ptr(); ROWS], groups);
         let what = format!("{ty:?} {isa:?} {groups} groups");
-        assert_same(&what, kernel.kind, groups, &found, &expected);
+        assert_same(&what, kernel.kind, groups, &found, &arranged(isa, kernel.kind, &expected));
         check_gemv(&what, kernel, &[data.as_ptr(); ROWS], groups, &expected);
     }
 }

@@ -95,6 +95,27 @@ pub(super) fn built(build: BuildFn, rows: &[*const u8; ROWS], groups: usize) -> 
     unsafe { panel.assume_init() }
 }
 
+/// A panel as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs, and minima twice.
+pub(super) fn arranged(isa: Isa, kind: Kind, panel: &Panel) -> Panel {
+    let mut arranged = panel.clone();
+    if isa != Isa::I8mm {
+        return arranged;
+    }
+    let pairs = arranged.codes.as_flattened_mut().as_chunks_mut::<2>().0;
+    for (to, from) in pairs.iter_mut().zip(panel.codes.as_flattened().as_chunks::<2>().0) {
+        for (i, four) in to.as_flattened_mut().as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *four = from[i % 2].as_chunks().0[i / 2];
+        }
+    }
+    if kind.mins {
+        for (group, mins) in panel.mins.iter().enumerate() {
+            arranged.mins[group] = std::array::from_fn(|i| mins[i / 2]);
+            arranged.scales_high[group] = std::array::from_fn(|i| mins[ROWS / 2 + i / 2]);
+        }
+    }
+    arranged
+}
+
 /// The first row whose scales differ; a NaN is any NaN.
 fn differing(found: &[[f32; ROWS]], expected: &[[f32; ROWS]]) -> Option<usize> {
     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
@@ -123,7 +144,13 @@ fn check_build(ty: QuantType, scalar: PanelKernel, rows: usize, groups: usize, d
     for (isa, kernel) in kernels(ty, scalar) {
         assert_eq!(kernel.kind, scalar.kind);
         let what = format!("{ty:?} {isa:?} {groups} groups");
-        assert_same(&what, kernel.kind, groups, &built(kernel.build, &pointers, groups), &expected);
+        assert_same(
+            &what,
+            kernel.kind,
+            groups,
+            &built(kernel.build, &pointers, groups),
+            &arranged(isa, kernel.kind, &expected),
+        );
         if (groups * GROUP).is_multiple_of(ty.block_len()) {
             check_gemv(&what, kernel, &pointers, groups, &expected);
         }
@@ -238,7 +265,8 @@ fn check_micro(
     let shape = (groups, tokens);
     let expected = multiplied(scalar.micro, scalar.kind, panels, input, shape, &before);
     for (isa, kernel) in kernels(ty, scalar) {
-        let found = multiplied(kernel.micro, kernel.kind, panels, input, shape, &before);
+        let panels: Vec<Panel> = panels.iter().map(|panel| arranged(isa, kernel.kind, panel)).collect();
+        let found = multiplied(kernel.micro, kernel.kind, &panels, input, shape, &before);
         let wrong = found.iter().zip(&expected).position(|(found, expected)| found != expected);
         assert_eq!(wrong, None, "{ty:?} {isa:?}: {groups} groups, {tokens} tokens, {} panels", panels.len());
     }

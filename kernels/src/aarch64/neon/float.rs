@@ -1,0 +1,86 @@
+//! The entries of the table that [`crate::simd`] has the code of.
+
+use super::lanes::Neon;
+use crate::dispatch::table::Kernel;
+use crate::ops::{AttentionGqa, Queries};
+use crate::pack::WeightRows;
+use crate::simd::{self, Decode, Eight, Elements, Plain, TOKENS};
+use crate::{KvLayout, KvPart, Tile};
+
+/// Functions of the table, each as its namesake in [`crate::simd`].
+macro_rules! entries {
+    ($($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
+        #[doc = concat!("See [`simd::", stringify!($name), "`].")]
+        pub(in crate::aarch64) fn $name($($arg: $ty),*) {
+            simd::$name(Neon, $($arg),*);
+        }
+    )*};
+}
+
+entries! {
+    rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+    layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
+    rope_neox(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]);
+    silu_mul(gate: &mut [f32], up: &[f32]);
+    add(x: &mut [f32], y: &[f32]);
+    softmax(x: &mut [f32]);
+    kv_append(layout: &KvLayout, part: KvPart, half: &mut [u8], slot: usize, row: &[f32]);
+    attention_merge(head_dim: usize, parts: &[f32], out: &mut [f32]);
+}
+
+/// See [`simd::attention_gqa`].
+///
+/// # Safety
+/// As there.
+pub(in crate::aarch64) unsafe fn attention_gqa<E: Eight>(
+    a: &AttentionGqa<'_>,
+    kv_head: usize,
+    q: Queries<'_>,
+    out: &mut Tile<'_>,
+) {
+    // SAFETY: the contract is the same.
+    unsafe { simd::attention_gqa::<_, E>(Neon, a, kv_head, q, out) };
+}
+
+/// See [`simd::attention_part`].
+///
+/// # Safety
+/// As there.
+pub(in crate::aarch64) unsafe fn attention_part<E: Eight>(
+    a: &AttentionGqa<'_>,
+    kv_head: usize,
+    split: usize,
+    q: &[f32],
+    part: &mut [f32],
+) {
+    // SAFETY: the contract is the same.
+    unsafe { simd::attention_part::<_, E>(Neon, a, kv_head, split, q, part) };
+}
+
+/// The kernels of a format of one element a number.
+pub(in crate::aarch64) const fn plain<E: Plain>() -> Kernel {
+    Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
+}
+
+/// The kernels of a format without panels.
+pub(in crate::aarch64) const fn blocks<D: Decode>() -> Kernel {
+    Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+}
+
+/// See [`simd::gemv`].
+///
+/// # Safety
+/// As there.
+unsafe fn gemv<E: Plain>(w: WeightRows<'_>, _: usize, x: &[f32], out: &mut Tile<'_>) {
+    // SAFETY: the contract is the same.
+    unsafe { simd::gemv::<_, E>(Neon, w, x, out) };
+}
+
+/// See [`simd::decoded`].
+///
+/// # Safety
+/// As there.
+unsafe fn decoded<D: Decode, const T: usize>(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>) {
+    // SAFETY: the contract is the same.
+    unsafe { simd::decoded::<_, D, T>(Neon, w, depth, x, out) };
+}
