@@ -17,7 +17,7 @@ struct Sdot(());
 macro_rules! by_lane {
     ($lane:expr, $op:ident($($arg:expr),*)) => {
         match $lane {
-            // SAFETY: `self`, of which this is a method, is the proof of the features.
+            // SAFETY: `self`, of which this is a method, is the proof of the features; the rest is its contract.
             0 => unsafe { $op::<0>($($arg),*) },
             // SAFETY: as above.
             1 => unsafe { $op::<1>($($arg),*) },
@@ -50,7 +50,7 @@ impl Dot for Sdot {
     }
 
     #[inline(always)]
-    unsafe fn four_bits(self, sums: Self::Sums, both: [uint8x16_t; 4], inputs: *const u32, word: usize) -> Self::Sums {
+    unsafe fn four_bits(self, sums: Self::Sums, both: *const u8, inputs: *const u32, word: usize) -> Self::Sums {
         let inputs = inputs.wrapping_add(word / 4 * 4);
         // SAFETY: four words from a multiple of four on, of which `word` is one; by the contract.
         let low = unsafe { vld1q_u32(inputs) };
@@ -80,18 +80,23 @@ fn dot<const LANE: usize>(mut sum: int32x4_t, codes: int8x16_t, inputs: uint32x4
 /// Adds the products of four times four rows by lane `LANE` of eight inputs, of which the first four belong to the
 /// lower halves of bytes. In this order a core that starts two instructions at a time, and none before those that come
 /// first, never waits: a sum comes back four cycles later. Compilers take it apart; and where these may be moved
-/// (`pure`), they mix two groups, until registers do not suffice.
+/// (`pure`), or bytes loaded before, they mix two groups, until registers do not suffice.
+///
+/// # Safety
+/// 64 bytes can be read at `both`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn four_bits<const LANE: usize>(
+unsafe fn four_bits<const LANE: usize>(
     [mut a, mut b, mut c, mut d]: [int32x4_t; 4],
-    [w, x, y, z]: [uint8x16_t; 4],
+    both: *const u8,
     low: uint32x4_t,
     high: uint32x4_t,
 ) -> [int32x4_t; 4] {
-    // SAFETY: registers only; the CPU has the instructions.
+    // SAFETY: reads 64 bytes, by the contract; the CPU has the instructions.
     unsafe {
         asm!(
+            "ldp {w:q}, {x:q}, [{both}]",
+            "ldp {y:q}, {z:q}, [{both}, #32]",
             "and {e:v}.16b, {w:v}.16b, {nibble:v}.16b",
             "and {f:v}.16b, {x:v}.16b, {nibble:v}.16b",
             "and {g:v}.16b, {y:v}.16b, {nibble:v}.16b",
@@ -108,11 +113,11 @@ fn four_bits<const LANE: usize>(
             "sdot {b:v}.4s, {x:v}.16b, {high:v}.4b[{lane}]",
             "sdot {c:v}.4s, {y:v}.16b, {high:v}.4b[{lane}]",
             "sdot {d:v}.4s, {z:v}.16b, {high:v}.4b[{lane}]",
-            a = inout(vreg) a, b = inout(vreg) b, c = inout(vreg) c, d = inout(vreg) d,
-            w = inout(vreg) w => _, x = inout(vreg) x => _, y = inout(vreg) y => _, z = inout(vreg) z => _,
+            a = inout(vreg) a, b = inout(vreg) b, c = inout(vreg) c, d = inout(vreg) d, both = in(reg) both,
+            w = out(vreg) _, x = out(vreg) _, y = out(vreg) _, z = out(vreg) _,
             e = out(vreg) _, f = out(vreg) _, g = out(vreg) _, h = out(vreg) _,
             nibble = in(vreg) vdupq_n_u8(0xf), low = in(vreg) low, high = in(vreg) high, lane = const LANE,
-            options(nomem, nostack, preserves_flags),
+            options(readonly, nostack, preserves_flags),
         );
     }
     [a, b, c, d]

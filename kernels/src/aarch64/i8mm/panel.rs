@@ -199,7 +199,7 @@ unsafe fn sums<const PAIRED: bool, const T: usize>(
     lines: std::ops::Range<usize>,
     operands: &Operands,
 ) -> Squares {
-    let [a, b, c, d, e, f, g, h] = bases(codes);
+    let [a, b, c, d, e, f, g, h] = bases(codes.wrapping_add(2 * lines.start));
     let mut sums = [[a, b], [c, d], [e, f], [g, h]];
     for line in lines {
         let at: *const u8 = codes.wrapping_add(2 * line).cast();

@@ -16,7 +16,7 @@ use super::lanes::{Neon, each};
 use super::micro::{copies, less, power, start};
 use crate::aarch64::mem;
 use crate::panel::Sums;
-use crate::panel::build::{Lanes, Pair, SLOTS, Scales, Sink, Source};
+use crate::panel::build::{Lanes, Pair, SLOTS, Scales, Sink, Source, StoredLanes};
 use crate::panel::gemv::Gemv;
 use crate::quantized::{Field, LINES, WORDS};
 
@@ -35,12 +35,14 @@ pub(in crate::aarch64) trait Dot: Copy {
     /// As many words as a multiple of four, of which `word` is one, can be read at `inputs`.
     unsafe fn dot(self, sums: Self::Sums, codes: [int8x16_t; 4], inputs: *const u32, word: usize) -> Self::Sums;
 
-    /// The same for two lines of four bits as they are stored: `word` and `word + 4` of one token.
+    /// The same for two lines of four bits as they are stored at `both`: `word` and `word + 4` of one token.
     ///
     /// # Safety
-    /// As for [`dot`](Self::dot), of both.
+    /// As for [`dot`](Self::dot), of both words; 64 bytes can be read at `both`.
     #[inline(always)]
-    unsafe fn four_bits(self, sums: Self::Sums, both: [uint8x16_t; 4], inputs: *const u32, word: usize) -> Self::Sums {
+    unsafe fn four_bits(self, sums: Self::Sums, both: *const u8, inputs: *const u32, word: usize) -> Self::Sums {
+        // SAFETY: by the contract.
+        let both = unsafe { stored_line(both) };
         let (low, high) = (each!(low_nibbles, both), each!(high_nibbles, both));
         // SAFETY: the contract is the same.
         let sums = unsafe { self.dot(sums, low, inputs, word) };
@@ -157,18 +159,19 @@ impl<F: Source, D: Dot, const T: usize> Sink<Neon> for Products<F, D, T> {
     }
 
     #[inline(always)]
-    fn stored(&mut self, _: Neon, slot: usize, group: usize, line: usize, stored: Pair<Neon>) {
+    unsafe fn stored(&mut self, _: Neon, slot: usize, group: usize, line: usize, stored: Pair<Neon>) {
         for _ in 0..Self::ASKS {
             self.ask();
         }
-        let both = each!(vreinterpretq_u8_u32, stored.both);
         if stored.bits == 4 && T == 1 {
             let inputs = self.input.wrapping_add(group * WORDS);
             let sums = &mut self.open[slot][0][0];
-            // SAFETY: see `add`.
-            *sums = unsafe { self.d.four_bits(*sums, both, inputs, line) };
+            // SAFETY: see `add`; the line is there by the contract.
+            *sums = unsafe { self.d.four_bits(*sums, stored.both, inputs, line) };
             return;
         }
+        // SAFETY: by the contract.
+        let both = unsafe { stored_line(stored.both) };
         let first = each!(vreinterpretq_u8_u32, stored.planes[0]);
         let second = each!(vreinterpretq_u8_u32, stored.planes[1]);
         let (mut low, mut high) = ([vdupq_n_s8(0); 4], [vdupq_n_s8(0); 4]);
@@ -218,6 +221,17 @@ impl<F: Source, D: Dot, const T: usize> Sink<Neon> for Products<F, D, T> {
             self.sums[token] = out;
         }
     }
+}
+
+/// Two lines as they are stored.
+///
+/// # Safety
+/// 64 bytes can be read.
+#[inline(always)]
+unsafe fn stored_line(at: *const u8) -> [uint8x16_t; 4] {
+    // SAFETY: by the contract.
+    let line = unsafe { Neon.line(at) };
+    each!(vreinterpretq_u8_u32, line)
 }
 
 /// Codes, and codes less 8.

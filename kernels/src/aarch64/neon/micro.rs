@@ -93,15 +93,15 @@ unsafe fn factors<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUninit
     factors
 }
 
-/// Sums started at [`BASE`], for a group at this address: loaded, as copies of registers take the time of products. The
+/// Sums started at [`BASE`], for the lines at this address: loaded, as copies of registers take the time of products. The
 /// compiler, who would copy, is not to know that they are all the same, nor that they are those of the last group.
 #[inline(always)]
-pub(in crate::aarch64) fn bases(group: *const Line) -> [int32x4_t; 8] {
+pub(in crate::aarch64) fn bases(lines: *const Line) -> [int32x4_t; 8] {
     static BASES: [u32; 32] = [BASE.to_bits(); 32];
     let mut address = BASES.as_ptr().addr();
     // SAFETY: nothing happens.
     unsafe {
-        asm!("/* {at} {group} */", at = inout(reg) address, group = in(reg) group.addr(),
+        asm!("/* {at} {lines} */", at = inout(reg) address, lines = in(reg) lines.addr(),
             options(pure, nomem, nostack, preserves_flags));
     }
     let at = BASES.as_ptr().with_addr(address).cast::<i32>();

@@ -125,9 +125,16 @@ pub(crate) trait Sink<L: Lanes> {
     /// Takes a line of a group.
     fn line(&mut self, l: L, slot: usize, group: usize, line: usize, codes: L::Words);
     /// Takes lines `line` and `line + 4` of 4 to 6 bits as they are stored, `line < 4`; see `packed`.
+    ///
+    /// # Safety
+    /// They can be read.
     #[inline(always)]
-    fn stored(&mut self, l: L, slot: usize, group: usize, line: usize, stored: Pair<L>) {
-        let [low, high] = stored.codes(l, line);
+    unsafe fn stored(&mut self, l: L, slot: usize, group: usize, line: usize, stored: Pair<L>)
+    where
+        L: StoredLanes,
+    {
+        // SAFETY: the contract is the same.
+        let [low, high] = unsafe { stored.codes(l, line) };
         self.line(l, slot, group, line, low);
         self.line(l, slot, group, line + 4, high);
     }

@@ -106,19 +106,24 @@ impl<P: PanelFormat> Source for Stored<P> {
 
 /// Two lines as they are stored.
 pub(crate) struct Pair<L: Lanes> {
-    /// The lower four bits of both.
-    pub(crate) both: L::Words,
+    /// Where the lower four bits of both are: 64 bytes.
+    pub(crate) both: *const u8,
     /// What the lines of a group have above, in their bits.
     pub(crate) planes: [L::Words; 2],
     /// Bits of a code, 4 to 6.
     pub(crate) bits: u32,
 }
 
-impl<L: Lanes> Pair<L> {
+impl<L: StoredLanes> Pair<L> {
     /// The codes of lines `line` and `line + 4`.
+    ///
+    /// # Safety
+    /// They can be read.
     #[inline(always)]
-    pub(super) fn codes(&self, l: L, line: usize) -> [L::Words; 2] {
+    pub(super) unsafe fn codes(&self, l: L, line: usize) -> [L::Words; 2] {
         let Self { both, planes, bits } = *self;
+        // SAFETY: by the contract.
+        let both = unsafe { l.line(both) };
         let (nibble, eight) = (l.splat(0x0f0f_0f0f), l.splat(0x0808_0808));
         let mut low = l.and(both, nibble);
         let mut high = l.xor(l.and(l.shr(both, 4), nibble), eight);
@@ -150,9 +155,9 @@ unsafe fn lines<L: StoredLanes, S: Sink<L>, const BITS: u32>(l: L, g: usize, fro
     }
     sink.begin(l, 0, g);
     unrolled!(i in [0, 1, 2, 3] {
+        let stored = Pair { both: from.wrapping_add(i * LINE), planes, bits: BITS };
         // SAFETY: one of the four lines.
-        let both = unsafe { l.line(from.wrapping_add(i * LINE)) };
-        sink.stored(l, 0, g, i, Pair { both, planes, bits: BITS });
+        unsafe { sink.stored(l, 0, g, i, stored) };
     });
 }
 
