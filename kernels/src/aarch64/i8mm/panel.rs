@@ -14,7 +14,7 @@ use std::arch::asm;
 use std::mem::{MaybeUninit, offset_of};
 
 use crate::aarch64::neon::intrinsics::*;
-use crate::aarch64::neon::micro::{Line, bases, copies, less, power};
+use crate::aarch64::neon::micro::{Line, Twice, bases, copy, less, power, twice};
 use crate::panel::{GROUPS, Micro, Panel, ROWS, instance};
 use crate::quantized::{Field, LINES, WORDS};
 
@@ -33,7 +33,7 @@ struct Operands {
     /// Of each eight inputs those of two tokens.
     inputs: [[[u32; 4]; TOKENS]; LINES / 2],
     /// Of each half of the group `-(BASE - start) · 2^e`.
-    less: [[[f32; 4]; TOKENS]; 2],
+    less: [[Twice; TOKENS]; 2],
     /// `2^e`
     power: [[f32; 4]; TOKENS],
     /// The negated sum of all inputs, scaled.
@@ -52,7 +52,7 @@ unsafe fn operands<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUnini
         let word = |field: Field, t: usize| unsafe { *m.input.wrapping_add(group * WORDS * T + field.word(T, t)) };
         let found = operands.write(Operands {
             inputs: [[[0; 4]; TOKENS]; LINES / 2],
-            less: [[[0.0; 4]; TOKENS]; 2],
+            less: [[[0; 2]; TOKENS]; 2],
             power: [[0.0; 4]; TOKENS],
             sum: [[0.0; 4]; TOKENS],
         });
@@ -74,7 +74,7 @@ unsafe fn operands<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUnini
                     let start = negated.checked_shl(m.kind.zero_shift).unwrap_or(0);
                     less(start, word(Field::Exponent, t))
                 };
-                found[pair] = each([of_token(a), of_token(b)]);
+                found[pair] = twice([of_token(a), of_token(b)]);
             }
             found.power[pair] = each([a, b].map(|t| power(word(Field::Exponent, t))));
             found.sum[pair] = each([a, b].map(|t| -f32::from_bits(word(Field::ScaledSum, t))));
@@ -151,7 +151,8 @@ unsafe fn eight_rows<const PAIRED: bool, const T: usize, const HALVES: bool, con
                 // SAFETY: initialised for this group, by the contract.
                 let scales = unsafe { doubled($scales.wrapping_add(group * ROWS)) };
                 for pair in 0..T.div_ceil(2) {
-                    let less = copies!(operands.less[$half][pair].as_ptr(), 0 1 2 3);
+                    let less = &operands.less[$half][pair];
+                    let less = [copy::<0>(less), copy::<1>(less), copy::<2>(less), copy::<3>(less)];
                     // SAFETY: four numbers.
                     let power = unsafe { vld1q_f32(operands.power[pair].as_ptr()) };
                     for i in 0..PAIRS {

@@ -7,13 +7,12 @@
 //! ```
 //! An input is a lane of a register, which four of them share.
 
-use std::arch::asm;
 use std::array;
 use std::marker::PhantomData;
 
 use super::intrinsics::*;
 use super::lanes::{Neon, each};
-use super::micro::{copies, less, power, start};
+use super::micro::{copy, less, power, start, twice};
 use crate::aarch64::mem;
 use crate::panel::Sums;
 use crate::panel::build::{Lanes, Pair, SLOTS, Scales, Sink, Source, StoredLanes};
@@ -200,8 +199,8 @@ impl<F: Source, D: Dot, const T: usize> Sink<Neon> for Products<F, D, T> {
             let mut out = self.sums[token];
             let mut add = |half: usize, start: u32, scales: [float32x4_t; 4]| {
                 let total = self.d.total(self.open[slot][half][token]);
-                let less = [u64::from(less(start, exponent).to_bits()) * 0x1_0000_0001; 2];
-                let less = copies!(less.as_ptr().cast(), 0 1 2 3);
+                let less = &twice([less(start, exponent); 2]);
+                let less = [copy::<0>(less), copy::<1>(less), copy::<2>(less), copy::<3>(less)];
                 let scaled = array::from_fn(|r| vfmaq_n_f32(less[r], total[r], power(exponent)));
                 out = l.fma(scaled, scales, out);
             };

@@ -49,7 +49,7 @@ pub(in crate::aarch64) trait Dots: Copy {
 #[derive(Clone, Copy)]
 struct Factors {
     /// Of each half of the group, and of each token: `-(BASE - start) · 2^e`.
-    less: [[[f32; 4]; TILE]; 2],
+    less: [[Twice; TILE]; 2],
     /// Of each token.
     power: [f32; TILE],
     /// Of each token the negated sum of all inputs, scaled.
@@ -78,13 +78,13 @@ unsafe fn factors<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUninit
     for (group, factors) in factors.iter_mut().enumerate().take(m.groups) {
         // SAFETY: one of the `WORDS * T` words of this group.
         let word = |field: Field, t: usize| unsafe { *m.input.wrapping_add(group * WORDS * T + field.word(T, t)) };
-        let found = factors.write(Factors { less: [[[0.0; 4]; TILE]; 2], power: [0.0; TILE], sum: [0.0; TILE] });
+        let found = factors.write(Factors { less: [[[0; 2]; TILE]; 2], power: [0.0; TILE], sum: [0.0; TILE] });
         for t in 0..T {
             let (all, low) = (word(Field::NegatedSum, t), word(Field::NegatedSumLow, t));
             let starts = if HALVES { [low, all.wrapping_sub(low)] } else { [all; 2] };
             let exponent = word(Field::Exponent, t);
             for (less_of, sum) in found.less.iter_mut().zip(starts) {
-                less_of[t] = [less(start(m.kind, sum), exponent); 4];
+                less_of[t] = twice([less(start(m.kind, sum), exponent); 2]);
             }
             found.power[t] = power(exponent);
             found.sum[t] = -f32::from_bits(word(Field::ScaledSum, t));
@@ -93,8 +93,8 @@ unsafe fn factors<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUninit
     factors
 }
 
-/// Sums started at [`BASE`], for the lines at this address: loaded, as copies of registers take the time of products. The
-/// compiler, who would copy, is not to know that they are all the same, nor that they are those of the last group.
+/// Sums started at [`BASE`], for the lines at this address: loaded, as copies of registers take the time of products.
+/// The compiler, who would copy, is not to know that they are all the same, nor that they are those of the last group.
 #[inline(always)]
 pub(in crate::aarch64) fn bases(lines: *const Line) -> [int32x4_t; 8] {
     static BASES: [u32; 32] = [BASE.to_bits(); 32];
@@ -105,30 +105,31 @@ pub(in crate::aarch64) fn bases(lines: *const Line) -> [int32x4_t; 8] {
             options(pure, nomem, nostack, preserves_flags));
     }
     let at = BASES.as_ptr().with_addr(address).cast::<i32>();
-    // SAFETY: four of the 32 numbers.
+    // SAFETY: four of the 32 numbers: the address is what it was.
     array::from_fn(|i| unsafe { vld1q_s32(at.wrapping_add(4 * i)) })
 }
 
-/// So many registers of the four numbers at an address, to be added to: loaded, as [`bases`] are.
-///
-/// # Safety
-/// They can be read.
-macro_rules! copies {
-    ($at:expr, $($number:literal)*) => {{
-        let at: *const f32 = $at;
-        // Comments make them different instructions, of which the compiler keeps all.
-        [$({
-            let copy: float32x4_t;
-            // SAFETY: reads 16 bytes, by the contract.
-            unsafe {
-                asm!(concat!("ldr {copy:q}, [{at}] // ", $number), copy = lateout(vreg) copy, at = in(reg) at,
-                    options(pure, readonly, nostack, preserves_flags));
-            }
-            copy
-        }),*]
-    }};
+/// Two numbers, twice: put together as integers, which takes no time of the units that multiply.
+pub(in crate::aarch64) type Twice = [u64; 2];
+
+/// `[a, b, a, b]`
+#[inline(always)]
+pub(in crate::aarch64) fn twice([a, b]: [f32; 2]) -> Twice {
+    [u64::from(a.to_bits()) | u64::from(b.to_bits()) << 32; 2]
 }
-pub(in crate::aarch64) use copies;
+
+/// A register of these numbers, to be added to: loaded, as [`bases`] are. Each `N` makes another instruction, of which
+/// the compiler keeps all.
+#[inline(always)]
+pub(in crate::aarch64) fn copy<const N: usize>(of: &Twice) -> float32x4_t {
+    let copy;
+    // SAFETY: reads the 16 bytes of `of`.
+    unsafe {
+        asm!("ldr {copy:q}, [{at}] // {n}", copy = lateout(vreg) copy, at = in(reg) of.as_ptr(), n = const N,
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    copy
+}
 
 /// What makes up for the code of zero: that times the negated sum of the inputs; nothing for codes of 8 bits, which are
 /// made less by it.
@@ -223,7 +224,8 @@ fn add<const T: usize>(
     scales: [float32x4_t; REGISTERS],
 ) {
     for t in 0..T {
-        let less = copies!(factors.less[half][t].as_ptr(), 0 1);
+        let less = &factors.less[half][t];
+        let less = [copy::<0>(less), copy::<1>(less)];
         for r in 0..REGISTERS {
             let scaled = vfmaq_n_f32(less[r], based[t][r], factors.power[t]);
             out[t][r] = vfmaq_f32(out[t][r], scaled, scales[r]);

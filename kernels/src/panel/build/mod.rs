@@ -8,8 +8,8 @@
 //! ```
 //! Codes are taken apart after the transposition, sixteen rows at a time, and so are scales. A [`Source`] knows a format, a
 //! [`Sink`] what becomes of it: a panel, or at once a product with one token. Everything here is `#[inline(always)]`: a tier's
-//! `#[target_feature]` functions make it theirs. Loops over vectors are over indices, which the compiler unrolls;
-//! iterators over arrays of vectors went through memory, at a fifth of the speed.
+//! `#[target_feature]` functions make it theirs. Loops over vectors are over indices, and unrolled, by a macro where they
+//! are long; iterators over arrays of vectors went through memory, at a fifth of the speed.
 
 /// A loop whose variable is a constant in each round, whatever the compiler thinks of the length of its body.
 macro_rules! unrolled {
