@@ -8,6 +8,7 @@ use crate::aarch64::neon::micro::bases;
 use crate::panel::Sums;
 use crate::panel::build::Source;
 use crate::panel::gemv::{Gemv, GemvFn};
+use crate::quantized::LINES;
 
 /// The proof that this CPU has the features of this tier.
 #[derive(Clone, Copy, Debug)]
@@ -50,13 +51,19 @@ impl Dot for Sdot {
     }
 
     #[inline(always)]
-    unsafe fn four_bits(self, sums: Self::Sums, both: *const u8, inputs: *const u32, word: usize) -> Self::Sums {
-        let inputs = inputs.wrapping_add(word / 4 * 4);
-        // SAFETY: four words from a multiple of four on, of which `word` is one; by the contract.
+    unsafe fn four_bits(
+        self,
+        sums: Self::Sums,
+        lines: *const u8,
+        inputs: *const u32,
+        line: usize,
+        ahead: *const u8,
+    ) -> Self::Sums {
+        // SAFETY: the first half of a group, by the contract.
         let low = unsafe { vld1q_u32(inputs) };
-        // SAFETY: the next four.
-        let high = unsafe { vld1q_u32(inputs.wrapping_add(4)) };
-        by_lane!(word % 4, four_bits(sums, both, low, high))
+        // SAFETY: the second half.
+        let high = unsafe { vld1q_u32(inputs.wrapping_add(LINES / 2)) };
+        by_lane!(line, four_bits(sums, lines, [low, high], ahead))
     }
 
     #[inline(always)]
@@ -77,26 +84,28 @@ fn dot<const LANE: usize>(mut sum: int32x4_t, codes: int8x16_t, inputs: uint32x4
     sum
 }
 
-/// Adds the products of four times four rows by lane `LANE` of eight inputs, of which the first four belong to the
-/// lower halves of bytes. In this order a core that starts two instructions at a time, and none before those that come
-/// first, never waits: a sum comes back four cycles later. Compilers take it apart; and where these may be moved
-/// (`pure`), or bytes loaded before, they mix two groups, until registers do not suffice.
+/// Adds the products of four times four rows by lane `LANE` of the first and the last inputs of a group, and asks for
+/// what lies at `ahead`. In this order a core that starts two instructions at a time, and none before those that come
+/// first, waits for nothing but bytes: a sum comes back four cycles later. Compilers take it apart; and where these may
+/// be moved (`pure`), or bytes loaded before, they mix two groups, until registers do not suffice.
 ///
 /// # Safety
-/// 64 bytes can be read at `both`.
+/// Line `LANE`, 64 bytes, of those at `lines` can be read.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn four_bits<const LANE: usize>(
     [mut a, mut b, mut c, mut d]: [int32x4_t; 4],
-    both: *const u8,
-    low: uint32x4_t,
-    high: uint32x4_t,
+    lines: *const u8,
+    [low, high]: [uint32x4_t; 2],
+    ahead: *const u8,
 ) -> [int32x4_t; 4] {
-    // SAFETY: reads 64 bytes, by the contract; the CPU has the instructions.
+    // SAFETY: reads 64 bytes, by the contract; the CPU has the instructions, of which `prfm` is a hint that does not
+    // fault.
     unsafe {
         asm!(
-            "ldp {w:q}, {x:q}, [{both}]",
-            "ldp {y:q}, {z:q}, [{both}, #32]",
+            "ldp {w:q}, {x:q}, [{lines}, #{first}]",
+            "ldp {y:q}, {z:q}, [{lines}, #{last}]",
+            "prfm pldl1keep, [{ahead}]",
             "and {e:v}.16b, {w:v}.16b, {nibble:v}.16b",
             "and {f:v}.16b, {x:v}.16b, {nibble:v}.16b",
             "and {g:v}.16b, {y:v}.16b, {nibble:v}.16b",
@@ -113,7 +122,8 @@ unsafe fn four_bits<const LANE: usize>(
             "sdot {b:v}.4s, {x:v}.16b, {high:v}.4b[{lane}]",
             "sdot {c:v}.4s, {y:v}.16b, {high:v}.4b[{lane}]",
             "sdot {d:v}.4s, {z:v}.16b, {high:v}.4b[{lane}]",
-            a = inout(vreg) a, b = inout(vreg) b, c = inout(vreg) c, d = inout(vreg) d, both = in(reg) both,
+            a = inout(vreg) a, b = inout(vreg) b, c = inout(vreg) c, d = inout(vreg) d,
+            lines = in(reg) lines, first = const LANE * 64, last = const LANE * 64 + 32, ahead = in(reg) ahead,
             w = out(vreg) _, x = out(vreg) _, y = out(vreg) _, z = out(vreg) _,
             e = out(vreg) _, f = out(vreg) _, g = out(vreg) _, h = out(vreg) _,
             nibble = in(vreg) vdupq_n_u8(0xf), low = in(vreg) low, high = in(vreg) high, lane = const LANE,

@@ -15,7 +15,7 @@ use super::lanes::{Neon, each};
 use super::micro::{copy, less, power, start, twice};
 use crate::aarch64::mem;
 use crate::panel::Sums;
-use crate::panel::build::{Lanes, Pair, SLOTS, Scales, Sink, Source, StoredLanes};
+use crate::panel::build::{Lanes, Line, SLOTS, Scales, Sink, Source, StoredGroup, StoredLanes};
 use crate::panel::gemv::Gemv;
 use crate::quantized::{Field, LINES, WORDS};
 
@@ -34,19 +34,28 @@ pub(in crate::aarch64) trait Dot: Copy {
     /// As many words as a multiple of four, of which `word` is one, can be read at `inputs`.
     unsafe fn dot(self, sums: Self::Sums, codes: [int8x16_t; 4], inputs: *const u32, word: usize) -> Self::Sums;
 
-    /// The same for two lines of four bits as they are stored at `both`: `word` and `word + 4` of one token.
+    /// The same for lines `line` and `line + 4` of four bits and one token, as line `line` of those at `lines` stores
+    /// them. What lies at `ahead` is asked for on the way.
     ///
     /// # Safety
-    /// As for [`dot`](Self::dot), of both words; 64 bytes can be read at `both`.
+    /// A group of `inputs`, and 64 bytes of the line, can be read.
     #[inline(always)]
-    unsafe fn four_bits(self, sums: Self::Sums, both: *const u8, inputs: *const u32, word: usize) -> Self::Sums {
+    unsafe fn four_bits(
+        self,
+        sums: Self::Sums,
+        lines: *const u8,
+        inputs: *const u32,
+        line: usize,
+        ahead: *const u8,
+    ) -> Self::Sums {
+        mem::ask(ahead);
         // SAFETY: by the contract.
-        let both = unsafe { stored_line(both) };
+        let both = unsafe { stored_line(lines, line) };
         let (low, high) = (each!(low_nibbles, both), each!(high_nibbles, both));
         // SAFETY: the contract is the same.
-        let sums = unsafe { self.dot(sums, low, inputs, word) };
+        let sums = unsafe { self.dot(sums, low, inputs, line) };
         // SAFETY: likewise.
-        unsafe { self.dot(sums, high, inputs, word + LINES / 2) }
+        unsafe { self.dot(sums, high, inputs, line + LINES / 2) }
     }
 
     /// [`BASE`](super::micro::BASE) and the sums.
@@ -158,19 +167,20 @@ impl<F: Source, D: Dot, const T: usize> Sink<Neon> for Products<F, D, T> {
     }
 
     #[inline(always)]
-    unsafe fn stored(&mut self, _: Neon, slot: usize, group: usize, line: usize, stored: Pair<Neon>) {
-        for _ in 0..Self::ASKS {
-            self.ask();
-        }
+    unsafe fn stored(&mut self, _: Neon, slot: usize, group: usize, line: usize, stored: &StoredGroup<Neon>) {
         if stored.bits == 4 && T == 1 {
             let inputs = self.input.wrapping_add(group * WORDS);
             let sums = &mut self.open[slot][0][0];
             // SAFETY: see `add`; the line is there by the contract.
-            *sums = unsafe { self.d.four_bits(*sums, stored.both, inputs, line) };
+            *sums = unsafe { self.d.four_bits(*sums, stored.lines, inputs, line, self.ahead) };
+            self.ahead = self.ahead.wrapping_add(Self::STEP);
             return;
         }
+        for _ in 0..Self::ASKS {
+            self.ask();
+        }
         // SAFETY: by the contract.
-        let both = unsafe { stored_line(stored.both) };
+        let both = unsafe { stored_line(stored.lines, line) };
         let first = each!(vreinterpretq_u8_u32, stored.planes[0]);
         let second = each!(vreinterpretq_u8_u32, stored.planes[1]);
         let (mut low, mut high) = ([vdupq_n_s8(0); 4], [vdupq_n_s8(0); 4]);
@@ -222,14 +232,14 @@ impl<F: Source, D: Dot, const T: usize> Sink<Neon> for Products<F, D, T> {
     }
 }
 
-/// Two lines as they are stored.
+/// Line `line` of those at `lines`.
 ///
 /// # Safety
-/// 64 bytes can be read.
+/// Its 64 bytes can be read.
 #[inline(always)]
-unsafe fn stored_line(at: *const u8) -> [uint8x16_t; 4] {
+unsafe fn stored_line(lines: *const u8, line: usize) -> [uint8x16_t; 4] {
     // SAFETY: by the contract.
-    let line = unsafe { Neon.line(at) };
+    let line = unsafe { Neon.line(lines.wrapping_add(line * size_of::<Line>())) };
     each!(vreinterpretq_u8_u32, line)
 }
 

@@ -30,7 +30,7 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 use std::slice;
 
-pub(crate) use packed::{Pair, Stored, StoredLanes, StoredUnit};
+pub(crate) use packed::{Stored, StoredGroup, StoredLanes, StoredUnit};
 
 use super::{GROUPS, Kind, Panel, ROWS};
 use crate::quantized::LINES;
@@ -127,9 +127,9 @@ pub(crate) trait Sink<L: Lanes> {
     /// Takes lines `line` and `line + 4` of 4 to 6 bits as they are stored, `line < 4`; see `packed`.
     ///
     /// # Safety
-    /// They can be read.
+    /// The lines of `stored` can be read.
     #[inline(always)]
-    unsafe fn stored(&mut self, l: L, slot: usize, group: usize, line: usize, stored: Pair<L>)
+    unsafe fn stored(&mut self, l: L, slot: usize, group: usize, line: usize, stored: &StoredGroup<L>)
     where
         L: StoredLanes,
     {

@@ -104,26 +104,26 @@ impl<P: PanelFormat> Source for Stored<P> {
     }
 }
 
-/// Two lines as they are stored.
-pub(crate) struct Pair<L: Lanes> {
-    /// Where the lower four bits of both are: 64 bytes.
-    pub(crate) both: *const u8,
-    /// What the lines of a group have above, in their bits.
+/// A group as it is stored.
+pub(crate) struct StoredGroup<L: Lanes> {
+    /// Where its four lines are, 64 bytes each: the lower four bits of two.
+    pub(crate) lines: *const u8,
+    /// What they have above, in their bits.
     pub(crate) planes: [L::Words; 2],
     /// Bits of a code, 4 to 6.
     pub(crate) bits: u32,
 }
 
-impl<L: StoredLanes> Pair<L> {
+impl<L: StoredLanes> StoredGroup<L> {
     /// The codes of lines `line` and `line + 4`.
     ///
     /// # Safety
     /// They can be read.
     #[inline(always)]
     pub(super) unsafe fn codes(&self, l: L, line: usize) -> [L::Words; 2] {
-        let Self { both, planes, bits } = *self;
+        let Self { lines, planes, bits } = *self;
         // SAFETY: by the contract.
-        let both = unsafe { l.line(both) };
+        let both = unsafe { l.line(lines.wrapping_add(line * LINE)) };
         let (nibble, eight) = (l.splat(0x0f0f_0f0f), l.splat(0x0808_0808));
         let mut low = l.and(both, nibble);
         let mut high = l.xor(l.and(l.shr(both, 4), nibble), eight);
@@ -153,11 +153,11 @@ unsafe fn lines<L: StoredLanes, S: Sink<L>, const BITS: u32>(l: L, g: usize, fro
         // SAFETY: planes follow the four lines.
         *plane = unsafe { l.line(from.wrapping_add((4 + p) * LINE)) };
     }
+    let stored = StoredGroup { lines: from, planes, bits: BITS };
     sink.begin(l, 0, g);
     unrolled!(i in [0, 1, 2, 3] {
-        let stored = Pair { both: from.wrapping_add(i * LINE), planes, bits: BITS };
-        // SAFETY: one of the four lines.
-        unsafe { sink.stored(l, 0, g, i, stored) };
+        // SAFETY: the four lines come first.
+        unsafe { sink.stored(l, 0, g, i, &stored) };
     });
 }
 
