@@ -11,6 +11,11 @@
 //! `#[target_feature]` functions make it theirs. Loops over vectors are over indices, and unrolled, by a macro where they
 //! are long; iterators over arrays of vectors went through memory, at a fifth of the speed.
 
+#![cfg_attr(
+    not(target_arch = "aarch64"),
+    expect(clippy::needless_range_loop, reason = "indices that are constants once loops are unrolled, see above")
+)]
+
 /// A loop. On Arm its variable is a constant in each round, whatever the compiler thinks of the length of its body, as sinks
 /// choose instructions by it. On x86 the compiler decides: there are not the registers for all rounds of row-major blocks.
 macro_rules! unrolled {
