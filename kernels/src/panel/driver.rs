@@ -28,8 +28,10 @@ pub(crate) struct PanelKernel {
     pub(crate) kind: Kind,
     pub(crate) build: BuildFn,
     pub(crate) micro: MicroFn,
-    /// For one tile, where that is faster.
+    /// For few tokens, where that is faster.
     pub(crate) gemv: Option<GemvFn>,
+    /// Tiles of tokens that it takes, 1 or 2.
+    pub(crate) tiles: usize,
     /// Brings the bytes at an address into the cache; any address is allowed.
     pub(crate) prefetch: fn(at: *const u8, len: usize),
 }
@@ -75,9 +77,11 @@ pub(crate) unsafe fn matmul(
             let rows = w.pointers(panel, 0, groups);
             let mut ahead =
                 if panel + 1 < panels { w.data.as_ptr().wrapping_add((panel + 1) * ROWS * w.row_bytes) } else { next };
-            for token in (0..tokens).step_by(TILE) {
-                let mut sums = [[0.0; ROWS]; TILE];
-                let tokens = TILE.min(tokens - token);
+            let mut token = 0;
+            while token < tokens {
+                let mut sums = [[0.0; ROWS]; 2 * TILE];
+                let left = tokens - token;
+                let tokens = if kernel.tiles == 2 && left >= 2 * TILE { 2 * TILE } else { TILE.min(left) };
                 let input = input.get(token * token_words(groups)..).unwrap_or_default().as_ptr();
                 let g = Gemv { rows: &rows, groups, input, tokens, ahead };
                 // SAFETY: `pointers` gives rows, or a panel, of which all groups exist, whole units of them; the rest is as for
@@ -88,6 +92,7 @@ pub(crate) unsafe fn matmul(
                 }
                 // The same rows for the next tile.
                 ahead = rows[0];
+                token += tokens;
             }
         }
         return;

@@ -15,7 +15,7 @@ use crate::quantized::{Field, LINES, WORDS};
 /// The kernel for row-major blocks of `F`, which this tier multiplies with unrounded activations: what others are compared with.
 #[cfg(test)]
 pub(crate) const fn row_major<F: GroupFormat>() -> PanelKernel {
-    PanelKernel { kind: Kind::of::<F>(), build: build::<F>, micro, gemv: None, prefetch }
+    PanelKernel { kind: Kind::of::<F>(), build: build::<F>, micro, gemv: None, tiles: 1, prefetch }
 }
 
 /// The kernel for panels of `ty`.
@@ -25,7 +25,7 @@ pub(crate) fn packed(ty: PanelType) -> PanelKernel {
         type Output = PanelKernel;
 
         fn of<P: PanelFormat>(self) -> PanelKernel {
-            PanelKernel { kind: P::KIND, build: build_packed::<P>, micro, gemv: None, prefetch }
+            PanelKernel { kind: P::KIND, build: build_packed::<P>, micro, gemv: None, tiles: 1, prefetch }
         }
     }
     of_format(ty, Panels)

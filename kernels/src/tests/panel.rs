@@ -157,21 +157,35 @@ fn check_build(ty: QuantType, scalar: PanelKernel, rows: usize, groups: usize, d
     }
 }
 
-/// Multiplies rows of whole units, which scalar makes `panel` of, at once with tiles of tokens.
+/// Multiplies rows of whole units, which scalar makes `panel` of, at once with a tile of tokens, and with two if it can.
 #[track_caller]
 pub(super) fn check_gemv(what: &str, kernel: PanelKernel, rows: &[*const u8; ROWS], groups: usize, panel: &Panel) {
     let Some(gemv) = kernel.gemv else { return };
     let choices = [Inputs::Any, Inputs::Largest(0), Inputs::Largest(u32::MAX), Inputs::Largest(0x5555_5555)];
-    for (tokens, choice) in choices.into_iter().enumerate().map(|(i, choice)| (i + 1, choice)) {
+    let mut tiles = Vec::new();
+    for (tokens, choice) in (1..).zip(choices) {
         let input = inputs(tokens, groups, choice, &mut Rng(groups as u64));
         let panels = std::slice::from_ref(panel);
         let before = vec![[0.0; ROWS]; tokens];
         let expected = multiplied(scalar::panel::micro, kernel.kind, panels, &input, (groups, tokens), &before);
-        let mut out = vec![[f32::NAN; ROWS]; tokens];
-        let g = Gemv { rows, groups, input: input.as_ptr(), tokens, ahead: rows[0] };
-        // SAFETY: the callers give whole units of so many groups; there are as many words, and `tokens` sums.
+        tiles.push((input, expected, format!("{tokens} tokens, {choice:?}")));
+    }
+    if kernel.tiles == 2 {
+        let (four, expected, _) = &tiles[TILE - 1];
+        let other = inputs(TILE, groups, Inputs::Any, &mut Rng(groups as u64 + 1));
+        let panels = std::slice::from_ref(panel);
+        let before = [[0.0; ROWS]; TILE];
+        let more = multiplied(scalar::panel::micro, kernel.kind, panels, &other, (groups, TILE), &before);
+        // Their flags lie between them.
+        let input = [&other[..], &[0; TILE], four, &[0; TILE]].concat();
+        tiles.push((input, [&more[..], expected].concat(), "two tiles".to_owned()));
+    }
+    for (input, expected, case) in tiles {
+        let mut out = vec![[f32::NAN; ROWS]; expected.len() / ROWS];
+        let g = Gemv { rows, groups, input: input.as_ptr(), tokens: out.len(), ahead: rows[0] };
+        // SAFETY: the callers give whole units of so many groups; there are as many words, and sums of all tokens.
         unsafe { gemv(&g, out.as_mut_ptr()) };
-        assert_eq!(bits(out.as_flattened()), expected, "{what}, {tokens} tokens, {choice:?}");
+        assert_eq!(bits(out.as_flattened()), expected, "{what}, {case}");
     }
 }
 

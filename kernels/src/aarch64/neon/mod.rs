@@ -86,6 +86,7 @@ pub(super) const fn kernel<F: Source>() -> PanelKernel {
         build: build::build::<F>,
         micro: panel::micro(F::KIND),
         gemv: Some(panel::gemv::<F>),
+        tiles: 1,
         prefetch,
     }
 }

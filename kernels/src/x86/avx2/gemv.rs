@@ -98,7 +98,7 @@ unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Ymm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Maddubs, 1>(Maddubs(lanes), g, out) };
+    unsafe { gemv::gemv::<F, Maddubs, 1, 1>(Maddubs(lanes), g, out) };
 }
 
 /// A [`GemvFn`] for `T` tokens.
@@ -110,5 +110,5 @@ unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Ymm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Maddubs, T>(Maddubs(lanes), g, out) };
+    unsafe { gemv::gemv::<F, Maddubs, T, 1>(Maddubs(lanes), g, out) };
 }

@@ -85,6 +85,7 @@ pub(super) const fn kernel<F: Source>() -> PanelKernel {
         build: build::build::<F>,
         micro: panel::micro(F::KIND),
         gemv: Some(gemv::gemv::<F>),
+        tiles: 1,
         prefetch,
     }
 }

@@ -1,4 +1,4 @@
-//! Products with one tile of tokens.
+//! Products with a tile of tokens, or two.
 
 use std::arch::x86_64::*;
 
@@ -56,7 +56,8 @@ pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
         1 => one::<F>,
         2 => tile::<F, 2>,
         3 => tile::<F, 3>,
-        _ => tile::<F, 4>,
+        4 => tile::<F, 4>,
+        _ => tiles::<F>,
     };
     // SAFETY: the contract is the same; it is the function for so many tokens.
     unsafe { tile(g, out) };
@@ -71,7 +72,7 @@ unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Zmm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Vnni, 1>(Vnni(lanes), g, out) };
+    unsafe { gemv::gemv::<F, Vnni, 1, 1>(Vnni(lanes), g, out) };
 }
 
 /// A [`GemvFn`] for `T` tokens.
@@ -83,5 +84,17 @@ unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Zmm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Vnni, T>(Vnni(lanes), g, out) };
+    unsafe { gemv::gemv::<F, Vnni, T, 1>(Vnni(lanes), g, out) };
+}
+
+/// A [`GemvFn`] for two tiles of four tokens: weights are taken apart once for both.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn tiles<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
+    // SAFETY: as this function may run, the CPU has its features.
+    let lanes = unsafe { Zmm::new() };
+    // SAFETY: the contract is the same.
+    unsafe { gemv::gemv::<F, Vnni, 4, 2>(Vnni(lanes), g, out) };
 }

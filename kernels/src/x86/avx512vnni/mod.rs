@@ -78,7 +78,14 @@ fn panels(ty: PanelType) -> PanelKernel {
 
 /// The kernel of weights of `F`.
 const fn kernel<F: Source>() -> PanelKernel {
-    PanelKernel { kind: F::KIND, build: build::build::<F>, micro: panel::micro, gemv: Some(gemv::gemv::<F>), prefetch }
+    PanelKernel {
+        kind: F::KIND,
+        build: build::build::<F>,
+        micro: panel::micro,
+        gemv: Some(gemv::gemv::<F>),
+        tiles: 2,
+        prefetch,
+    }
 }
 
 /// What attention multiplies numbers of 8 bits with.

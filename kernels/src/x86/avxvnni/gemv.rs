@@ -75,7 +75,7 @@ unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Ymm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Vnni, 1>(Vnni(lanes), g, out) };
+    unsafe { gemv::gemv::<F, Vnni, 1, 1>(Vnni(lanes), g, out) };
 }
 
 /// A [`GemvFn`] for `T` tokens.
@@ -87,5 +87,5 @@ unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
     // SAFETY: as this function may run, the CPU has its features.
     let lanes = unsafe { Ymm::new() };
     // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Vnni, T>(Vnni(lanes), g, out) };
+    unsafe { gemv::gemv::<F, Vnni, T, 1>(Vnni(lanes), g, out) };
 }
