@@ -33,6 +33,7 @@ impl From<KernelError> for RuntimeError {
 #[allow(dead_code, unused_imports, reason = "only what a step needs is measured")]
 #[path = "../../runtime/src/exec"]
 mod exec {
+    mod affinity;
     pub(crate) mod split;
     pub(crate) mod team;
 }
@@ -58,7 +59,7 @@ fn meet(arrived: &AtomicUsize) {
 
 fn steps(c: &mut Criterion) {
     let pool = rayon_core::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
-    let (one, two) = (Team::new(1).expect("threads"), Team::new(2).expect("threads"));
+    let (one, two) = (Team::new(1, None).expect("threads"), Team::new(2, None).expect("threads"));
     let empty = |team: &Team| team.run(2, DEAR, (), |_, ()| Ok(())).expect("no failure");
     let both = || {
         let arrived = AtomicUsize::new(0);

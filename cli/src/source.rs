@@ -10,7 +10,10 @@ use std::{
 use anyhow::Context;
 use halfbyte::{Gguf, LoadOptions, Model};
 
-use crate::bundled::{self, Bundled};
+use crate::{
+    bundled::{self, Bundled},
+    console,
+};
 
 /// Where a model comes from.
 #[derive(Clone, Debug)]
@@ -66,6 +69,7 @@ impl Source {
         let model = match self {
             Self::File(path) => {
                 self.check()?;
+                self.advise();
                 Model::open_with(path, options)
             }
             Self::Bundled(model) => Model::from_gguf(&Gguf::from_bytes(model.trunk)?, None, options),
@@ -77,6 +81,7 @@ impl Source {
     /// `mtp-<name>` beside it.
     pub(crate) fn open_with_mtp(&self, options: &LoadOptions) -> anyhow::Result<Model> {
         let trunk = self.gguf()?;
+        self.advise();
         let inside = trunk.tensors().iter().any(|tensor| tensor.name.contains(".nextn."));
         let mtp = match self {
             Self::Bundled(model) => model.mtp.map(Gguf::from_bytes).transpose()?,
@@ -86,6 +91,13 @@ impl Source {
             },
         };
         Model::from_gguf(&trunk, mtp.as_ref(), options).with_context(|| format!("cannot load {self}"))
+    }
+
+    /// Says on stderr what will make the model slow.
+    pub(crate) fn advise(&self) {
+        if let Self::File(path) = self {
+            halfbyte::advice(path).iter().for_each(|advice| console::note(&format!("note: {advice}")));
+        }
     }
 
     /// Says more about a name that is neither a file nor a bundled model than the system would.

@@ -52,6 +52,10 @@ fn json_has_every_repetition_and_says_what_was_measured() {
     assert_eq!((&report["isa"], &report["kv"]), (&"scalar".into(), &"f32".into()));
     assert_eq!((&report["threads"], &report["context"]), (&2.into(), &11.into()));
     assert!(report["load_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+    if cfg!(target_os = "linux") {
+        assert!(report["processors"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(Value::is_u64)));
+        assert!(report["available_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    }
 
     let bandwidth = &report["bandwidth"];
     let best = bandwidth["best"].as_f64().expect("a number");

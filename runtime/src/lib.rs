@@ -30,6 +30,7 @@ mod exec;
 mod generate;
 mod kv;
 mod layers;
+mod machine;
 mod memory;
 mod model;
 mod models;
@@ -50,6 +51,7 @@ pub use halfbyte_formats::{
     gguf::{Gguf, Load, Metadata},
 };
 pub use halfbyte_kernels::{Isa, KernelError, KvType};
+pub use machine::{Advice, advice, available_memory};
 pub use model::{LoadOptions, Model};
 pub use pack::{PackPlan, PackStep};
 pub use session::{Event, Session, SessionOptions};

@@ -14,7 +14,7 @@ use crate::{
     Compat, RopeFactors, RuntimeError, Session, SessionOptions,
     compat::Semantics,
     config::ModelConfig,
-    exec::{Team, default_threads},
+    exec::{Cores, Team},
     models::{self, Graph, Input},
     text::{Tokenizer, TokenizerOptions},
 };
@@ -39,8 +39,9 @@ const MAX_THREADS: usize = 256;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Threads that compute, the caller included; by default one per fast core that this process may use: slow
-    /// cores, and second threads of a core, do not count.
+    /// Threads that compute, the caller included; by default one per fast core that this process may use: slow cores,
+    /// and second threads of a core, do not count. If there are slow cores, all threads but the caller's are then kept
+    /// off them.
     pub threads: Option<usize>,
     /// Forces an instruction set; by default the best one this machine has.
     pub isa: Option<Isa>,
@@ -103,7 +104,10 @@ impl Model {
     fn load(start: Instant, file: &Gguf, mtp: Option<&Gguf>, options: &LoadOptions) -> Result<Self, RuntimeError> {
         let span = tracing::info_span!("load", architecture = tracing::field::Empty);
         let _entered = span.enter();
-        let threads = options.threads.unwrap_or_else(|| default_threads().min(MAX_THREADS));
+        let Cores { count: threads, bound } = match options.threads {
+            Some(count) => Cores { count, bound: None },
+            None => Cores::fast(MAX_THREADS),
+        };
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(RuntimeError::InvalidOption {
                 option: "threads",
@@ -123,9 +127,10 @@ impl Model {
             Some(_) => Some(Tokenizer::from_metadata_with(file.metadata(), &options.tokenizer)?),
             None => None,
         };
-        let team = Team::new(threads)?;
+        let team = Team::new(threads, bound.as_ref())?;
         let load = start.elapsed();
-        tracing::debug!(isa = kernels.isa().name(), threads, ?load, "model loaded");
+        let processors = team.processors();
+        tracing::debug!(isa = kernels.isa().name(), threads, ?processors, ?load, "model loaded");
         Ok(Self { inner: Arc::new(Inner { config, graph, tokenizer, kernels, team, load }) })
     }
 
@@ -165,6 +170,13 @@ impl Model {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.inner.team.threads()
+    }
+
+    /// Processors that the threads may run on, ascending, as the system said when they had been bound to the fast
+    /// cores; without slow cores, or if [`LoadOptions::threads`] was given, those that this process may use. Empty
+    /// where the system does not say. A caller's thread is never bound.
+    pub fn processors(&self) -> impl Iterator<Item = usize> {
+        self.inner.team.processors().iter().copied()
     }
 
     /// Time it took to load.

@@ -19,6 +19,7 @@ const UNSAFE_FILES: &[&str] = &[
     "kernels/src/simd/",
     "kernels/src/tests/",
     "kernels/src/tile.rs",
+    "runtime/src/exec/affinity.rs",
     "runtime/src/exec/team/board.rs",
     "runtime/src/exec/team/mod.rs",
     "runtime/src/exec/split/",

@@ -42,14 +42,15 @@ Examples:
 
 --json prints one object:
   {\"model\": {\"source\", \"name\", \"architecture\", \"tensor_bytes\", \"formats\"},
-   \"isa\", \"threads\", \"kv\", \"context\", \"load_seconds\",
+   \"isa\", \"threads\", \"processors\", \"kv\", \"context\", \"load_seconds\",
    \"prefill\": {\"tokens\", \"median\", \"runs\"},
    \"decode\": {\"tokens\", \"median\", \"runs\", \"depth\", \"weight_bytes\",
               \"kv_bytes\", \"bandwidth_share\"},
-   \"bandwidth\": {\"best\", \"runs\"}, \"memory\": {\"loaded\", \"peak\"},
-   \"cache_bytes\", \"cache_resident\"}
-Rates are in tokens per second, bandwidth is in bytes per second. What was not
-measured is null.";
+   \"bandwidth\": {\"best\", \"runs\"}, \"available_bytes\",
+   \"memory\": {\"loaded\", \"peak\"}, \"cache_bytes\", \"cache_resident\"}
+Rates are in tokens per second, bandwidth is in bytes per second. Processors
+are those that threads may run on, as the system says; available_bytes is what
+memory was free before loading. What was not measured is null.";
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -82,6 +83,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let Args { model, prompt, tokens, depth, reps, compute, kv, json } = args;
     let (source, plan) = (model.source(), Plan { prompt, tokens, depth });
+    source.advise();
+    let available_bytes = halfbyte::available_memory();
     let watch = Watch::start();
     let start = Instant::now();
     // Opened here and not by the model, to read the very same pages for the bandwidth.
@@ -115,12 +118,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         model: describe(&source, &file, &model),
         isa: model.isa().name(),
         threads: model.threads(),
+        processors: model.processors().collect(),
         kv: format!("{:?}", kv.kv).to_lowercase(),
         context: bench.session.context(),
         load_seconds,
         prefill: (prompt > 0).then(|| Rates::new(prompt, runs.prefill)),
         decode,
         bandwidth: (best > 0.0).then_some(Bandwidth { best, runs: runs.reads }),
+        available_bytes,
         memory: loaded.zip(watch.finish()).map(|(loaded, peak)| MemoryReport { loaded, peak }),
         cache_bytes,
         cache_resident,

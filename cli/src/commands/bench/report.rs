@@ -17,6 +17,8 @@ pub(super) struct Report {
     /// Instruction set of the kernels.
     pub(super) isa: &'static str,
     pub(super) threads: usize,
+    /// Those that threads may run on; none if the system does not say.
+    pub(super) processors: Vec<usize>,
     /// How keys and values are stored.
     pub(super) kv: String,
     /// Tokens a session could hold.
@@ -26,6 +28,8 @@ pub(super) struct Report {
     pub(super) prefill: Option<Rates>,
     pub(super) decode: Option<DecodeReport>,
     pub(super) bandwidth: Option<Bandwidth>,
+    /// What was free before loading; `None` where the system does not say.
+    pub(super) available_bytes: Option<u64>,
     /// `None` where the system does not say.
     pub(super) memory: Option<MemoryReport>,
     /// Size of the last-level cache, if known.
@@ -107,11 +111,13 @@ impl Report {
     /// Prints the lines for people.
     pub(super) fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let Self { model, isa, threads, kv, context, .. } = self;
+        let Self { model, isa, threads, processors, kv, context, .. } = self;
         let formats: Vec<String> = model.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
         let size = BinaryBytes(model.tensor_bytes as u64);
         writeln!(out, "model      {}: {}, {size} ({})", model.source, model.architecture, formats.join(", "))?;
-        writeln!(out, "machine    {isa}, {threads} threads, keys and values {kv}, context {context}")?;
+        let places = processors.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let places = if places.is_empty() { places } else { format!(" on processors {places}") };
+        writeln!(out, "machine    {isa}, {threads} threads{places}, keys and values {kv}, context {context}")?;
         writeln!(out, "load       {:.3} s", self.load_seconds)?;
         if let Some(rates) = &self.prefill {
             writeln!(out, "prefill    {}, {} tokens", rate(rates), rates.tokens)?;

@@ -117,10 +117,6 @@ impl Span {
     fn pack(self) -> u64 {
         u64::from(self.end) << 32 | u64::from(self.start)
     }
-
-    fn is_empty(self) -> bool {
-        self.start >= self.end
-    }
 }
 
 /// The step that helpers may take part in, but for its units. On one line, because who looks at one needs all.
@@ -152,6 +148,8 @@ pub(super) struct Board {
     post: Padded<Post>,
     /// What is left of the step, by thread; the caller's first.
     left: Box<[Padded<AtomicU64>]>,
+    /// A chunk is 1 / `part` of the span it is taken from.
+    part: u32,
     undone: Padded<AtomicUsize>,
     /// Helpers that would come if they were called: what the caller looks at before each step.
     callable: Padded<AtomicUsize>,
@@ -171,10 +169,10 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// A board for a caller and `helpers`, all of which are still in their pool.
-    pub(super) fn new(helpers: usize) -> Self {
+    /// A board for a caller and `helpers`, all of which are still in their pool; `part` is not 0.
+    pub(super) fn new(helpers: usize, part: u32) -> Self {
         let left = (0..=helpers).map(|_| Padded::default()).collect();
-        let board = Self { left, ..Self::default() };
+        let board = Self { left, part, ..Self::default() };
         board.patience.store(nanos(PATIENCE.end), Ordering::Relaxed);
         let mut crew = board.lock();
         crew.gone = helpers;
@@ -203,6 +201,14 @@ impl Board {
         if self.callable.0.load(Ordering::Relaxed) > 0 {
             self.call().map(call);
         }
+        self.post(job, units);
+        self.work(0, || ());
+        self.wait();
+        true
+    }
+
+    /// Puts `job` on the board; its caller sees to it that it outlives its units.
+    pub(super) fn post(&self, job: &Job<'_>, units: u32) {
         let Post { job: place, min, max, steps } = &self.post.0;
         self.undone.0.store(job.units, Ordering::Relaxed);
         place.store((&raw const *job).cast_mut().cast(), Ordering::Relaxed);
@@ -217,9 +223,6 @@ impl Board {
         }
         // Release: who sees the new number finds units. Nothing but time depends on it: who does not misses a step.
         steps.fetch_add(1, Ordering::Release);
-        self.work(0, || ());
-        self.wait();
-        true
     }
 
     /// What thread `index` of the pool does in `shift`.
@@ -276,21 +279,20 @@ impl Board {
     }
 
     /// Takes units of the posted step: of those meant for `thread`, or else of the next one who has some.
-    fn take(&self, thread: usize) -> Option<Range<usize>> {
+    pub(super) fn take(&self, thread: usize) -> Option<Range<usize>> {
         let Post { min, max, .. } = &self.post.0;
         let (before, from) = self.left.split_at_checked(thread)?;
         for (i, left) in from.iter().chain(before).enumerate() {
             // Acquire, so that the bounds are those of the step that the span is of.
             let mut word = left.0.load(Ordering::Acquire);
             while let span = Span::unpack(word)
-                && !span.is_empty()
+                && span.start < span.end
             {
-                // Half: chunks shrink as the end comes near, so that threads finish together. If that step ends here and
-                // the next comes to the same span, its chunk has another size, nothing worse.
-                let (min, max) = (min.load(Ordering::Relaxed), max.load(Ordering::Relaxed));
+                // A part of what is left: chunks shrink as the end comes near, so that threads finish together. If that
+                // step ends here and the next comes to the same span, its chunk has another size, nothing worse.
                 let len = span.end - span.start;
-                let bound = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-                let taken = (len / 2).max(bound(min)).min(bound(max)).clamp(1, len);
+                let bound = |n: &Hint| u32::try_from(n.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+                let taken = (len / self.part).max(bound(min)).min(bound(max)).clamp(1, len);
                 let (rest, units) = if i == 0 {
                     let middle = span.start + taken;
                     (Span { start: middle, ..span }, span.start..middle)

@@ -18,18 +18,30 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use std::{io, ops::Range, sync::Arc, thread::JoinHandle};
+use std::{
+    collections::BTreeSet,
+    io,
+    ops::Range,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+};
 
 use board::{Board, Done, Job};
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
-use super::split::Split;
+use super::{affinity, split::Split};
 use crate::RuntimeError;
 
 /// Cost of the least chunk: a microsecond or more, while taking one costs a tenth of that.
 const MIN_CHUNK: usize = 1 << 16;
 /// Cost of the largest chunk: 5 ms on a core that does a thousand million operations a second.
 const MAX_CHUNK: usize = 1 << 22;
+
+/// A chunk is a quarter of what is left where a phone's big and middle cores share a step, of which one is up to 2.5
+/// times slower than another: with halves it would end 10 % late, see `slow_threads_hold_nobody_up` in the tests.
+const PHONE_PART: u32 = 4;
+/// Elsewhere the cores that count are alike, and halves make for fewer chunks.
+const PART: u32 = if cfg!(target_arch = "aarch64") { PHONE_PART } else { 2 };
 
 /// Fewest and most units of a chunk, if a unit costs `cost`.
 fn chunk(cost: usize) -> (usize, usize) {
@@ -43,23 +55,46 @@ pub(crate) struct Team {
     /// None if the caller is the whole team.
     pool: Option<ThreadPool>,
     threads: Vec<JoinHandle<()>>,
+    processors: BTreeSet<usize>,
 }
 
 impl Team {
-    /// A team of `threads`, the caller of a step included.
-    pub(crate) fn new(threads: usize) -> Result<Self, RuntimeError> {
+    /// A team of `threads`, the caller of a step included. Helpers run on the processors in `bound` only, if that is
+    /// given and the system lets them; where a caller runs is not for us to say.
+    pub(crate) fn new(threads: usize, bound: Option<&BTreeSet<usize>>) -> Result<Self, RuntimeError> {
         let helpers = threads.saturating_sub(1);
-        let mut team = Self { board: Arc::new(Board::new(helpers)), pool: None, threads: Vec::new() };
+        let board = Arc::new(Board::new(helpers, PART));
+        let mut team = Self { board, pool: None, threads: Vec::new(), processors: affinity::allowed() };
         if helpers > 0 {
+            let (tell, told) = mpsc::channel();
             let spawn = |thread: rayon_core::ThreadBuilder| {
                 let name = format!("halfbyte-{}", thread.index() + 1);
-                team.threads.push(std::thread::Builder::new().name(name).spawn(|| thread.run())?);
+                let bound = bound.cloned().map(|bound| (bound, tell.clone()));
+                let run = move || {
+                    if let Some((bound, tell)) = bound {
+                        affinity::bind(&bound);
+                        // Nobody listens if another helper could not be made.
+                        let _ = tell.send(affinity::allowed());
+                    }
+                    thread.run();
+                };
+                team.threads.push(std::thread::Builder::new().name(name).spawn(run)?);
                 Ok(())
             };
             let pool = ThreadPoolBuilder::new().num_threads(helpers).spawn_handler(spawn).build();
             team.pool = Some(pool.map_err(|error| RuntimeError::Thread(io::Error::other(error)))?);
+            drop(tell);
+            if bound.is_some() {
+                // What the system made of it, not what it was asked for.
+                team.processors = told.into_iter().flatten().collect();
+            }
         }
         Ok(team)
+    }
+
+    /// The processors that helpers may run on, as the system says; empty if it does not.
+    pub(crate) fn processors(&self) -> &BTreeSet<usize> {
+        &self.processors
     }
 
     /// Threads that take part in a step, the caller included.

@@ -172,7 +172,7 @@ fn check(layer: &Layer, teams: &[Team], seed: u64, experts: &[[usize; 2]]) {
 }
 
 fn teams() -> Vec<Team> {
-    [1, 2, 3].map(|threads| Team::new(threads).expect("threads")).into()
+    [1, 2, 3].map(|threads| Team::new(threads, None).expect("threads")).into()
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn every_isa_is_near_the_formula() {
     for formats in FORMATS {
         for isa in Isa::available() {
             let layer = Layer::new(Kernels::with_isa(isa).expect("available"), formats);
-            let team = Team::new(2).expect("threads");
+            let team = Team::new(2, None).expect("threads");
             for (kind, experts) in (1..).zip(routings(21)) {
                 let (x, h) = tokens(kind, &experts);
                 let (found, truth) = (layer.forward(&team, &x, &h), layer.oracle(&x, &h));
@@ -212,7 +212,7 @@ fn every_isa_is_near_the_formula() {
 /// An input that is no number reaches its own token only.
 #[test]
 fn a_damaged_token_leaves_the_others_alone() {
-    let (layer, team) = (Layer::new(Kernels::detect(), FORMATS[0]), Team::new(2).expect("threads"));
+    let (layer, team) = (Layer::new(Kernels::detect(), FORMATS[0]), Team::new(2, None).expect("threads"));
     let experts = &routings(9)[1];
     let (x, mut h) = tokens(5, experts);
     let expected = layer.forward(&team, &x, &h);

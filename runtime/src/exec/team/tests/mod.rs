@@ -21,6 +21,10 @@ const DEAR: usize = MAX_CHUNK;
 /// No test waits longer than this for something that comes at once on a machine with time for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+fn team_of(threads: usize) -> Team {
+    Team::new(threads, None).expect("threads")
+}
+
 fn is_helper() -> bool {
     thread::current().name().is_some_and(|name| name.starts_with("halfbyte-"))
 }
@@ -52,7 +56,7 @@ fn chunks_follow_the_cost() {
 #[test]
 fn each_unit_runs_once_for_any_team_and_size() {
     for threads in [1, 2, 3, 7] {
-        let team = Team::new(threads).expect("threads");
+        let team = team_of(threads);
         for cost in [1, MIN_CHUNK / 5, MIN_CHUNK, DEAR] {
             for units in [0, 1, 2, 3, 15, 16, 17, if cfg!(miri) { 40 } else { 1000 }] {
                 let counts: Vec<_> = (0..units).map(|_| AtomicUsize::new(0)).collect();
@@ -70,7 +74,7 @@ fn each_unit_runs_once_for_any_team_and_size() {
 #[test]
 fn outputs_are_written_once_for_any_team_and_shape() {
     for threads in [1, 2, 5] {
-        let team = Team::new(threads).expect("threads");
+        let team = team_of(threads);
         for (tokens, rows) in [(1, 1), (1, 15), (3, 16), (2, 17), (1, 1000), (7, 333)] {
             let mut out = vec![0.0; tokens * rows];
             let (mut other, mut third) = (vec![0_u32; tokens * rows], vec![0.0; tokens * 4 * rows]);
@@ -106,7 +110,7 @@ fn outputs_are_written_once_for_any_team_and_shape() {
 /// Steps so short that helpers are always somewhere between two of them.
 #[test]
 fn short_steps_in_a_row() {
-    let team = Team::new(3).expect("threads");
+    let team = team_of(3);
     for round in 0..if cfg!(miri) { 100 } else { 20_000_usize } {
         let mut out = [0.0_f32; 6];
         let units = 2 + round % 5;
@@ -121,7 +125,7 @@ fn short_steps_in_a_row() {
 
 #[test]
 fn sessions_on_one_team_do_not_wait_for_each_other() {
-    let team = Team::new(2).expect("threads");
+    let team = team_of(2);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -142,7 +146,7 @@ fn sessions_on_one_team_do_not_wait_for_each_other() {
 /// A step inside a step, as a caller of a busy team, is run by whoever asks for it.
 #[test]
 fn a_step_inside_a_step() {
-    let team = Team::new(2).expect("threads");
+    let team = team_of(2);
     let runs = AtomicUsize::new(0);
     team.run(4, DEAR, (), |outer, ()| {
         for _ in outer {
@@ -163,7 +167,7 @@ fn a_step_inside_a_step() {
 #[test]
 fn the_caller_waits_for_nothing_but_chunks_that_helpers_have() {
     const UNITS: usize = 400;
-    let team = Team::new(3).expect("threads");
+    let team = team_of(3);
     let mut rounds = 0;
     let start = Instant::now();
     // Until helpers took part in some rounds: they need not come to every one.
@@ -191,7 +195,7 @@ fn the_caller_waits_for_nothing_but_chunks_that_helpers_have() {
 
 #[test]
 fn a_team_whose_pool_is_blocked_works_and_gets_its_helpers_back() {
-    let team = Team::new(3).expect("threads");
+    let team = team_of(3);
     wait_for_help(&team);
     let (release, blocked) = mpsc::channel::<()>();
     let blocked = Mutex::new(blocked);
@@ -230,7 +234,7 @@ fn a_thread_takes_the_front_of_its_own_units_and_the_back_of_others() {
         Ok(())
     };
     let job = Job::new(21, (2, 5), &body);
-    assert!(Board::new(2).run(&job, |_| ()));
+    assert!(Board::new(2, 2).run(&job, |_| ()));
     job.finish().expect("no failure");
     let expected = [0..3, 3..5, 5..7, 11..14, 9..11, 7..9, 18..21, 16..18, 14..16];
     assert_eq!(taken.into_inner().expect("sound"), expected);
@@ -238,28 +242,94 @@ fn a_thread_takes_the_front_of_its_own_units_and_the_back_of_others() {
 
 #[test]
 fn chunks_shrink_within_their_bounds() {
-    let sizes = |helpers, units, bounds| {
+    let sizes_of = |part, helpers, units, bounds| {
         let sizes = Mutex::new(Vec::new());
         let body = |range: Range<usize>| {
             sizes.lock().expect("sound").push(range.len());
             Ok(())
         };
         let job = Job::new(units, bounds, &body);
-        assert!(Board::new(helpers).run(&job, |_| ()));
+        assert!(Board::new(helpers, part).run(&job, |_| ()));
         job.finish().expect("no failure");
         sizes.into_inner().expect("sound")
     };
     // Its own, then those of a helper that does not come.
+    assert_eq!(sizes_of(4, 1, 40, (1, 100)), [5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1, 5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]);
+    let sizes = |helpers, units, bounds| sizes_of(2, helpers, units, bounds);
     assert_eq!(sizes(1, 100, (1, 100)), [25, 12, 6, 3, 2, 1, 1, 25, 12, 6, 3, 2, 1, 1]);
     assert_eq!(sizes(1, 100, (3, 20)), [20, 15, 7, 4, 3, 1, 20, 15, 7, 4, 3, 1]);
     assert_eq!(sizes(3, 10, (4, 5)), [2, 3, 2, 3]);
     assert_eq!(sizes(3, 4, (0, 0)), [1, 1, 1, 1]);
 }
 
+/// How long a step of `units` takes, and what threads do of it, if thread `n` needs `paces[n]` for a unit and nothing
+/// for all else. Time is counted, not measured: the thread whose chunk ends first takes the next one.
+fn simulate(units: u32, paces: &[u64]) -> (u64, Vec<u64>) {
+    let board = Board::new(paces.len() - 1, PHONE_PART);
+    let body = |_: Range<usize>| Ok(());
+    let job = Job::new(units as usize, (1, units as usize), &body);
+    board.post(&job, units);
+    let (mut clocks, mut done) = (vec![0; paces.len()], vec![0; paces.len()]);
+    let mut free: Vec<usize> = (0..paces.len()).collect();
+    while let Some((place, &thread)) = free.iter().enumerate().min_by_key(|&(_, &thread)| clocks[thread]) {
+        match board.take(thread) {
+            Some(chunk) => {
+                done[thread] += chunk.len() as u64;
+                clocks[thread] += chunk.len() as u64 * paces[thread];
+            }
+            None => _ = free.swap_remove(place),
+        }
+    }
+    assert_eq!(done.iter().sum::<u64>(), u64::from(units));
+    (clocks.into_iter().max().expect("a thread"), done)
+}
+
+/// As slow as a core of a phone's default team can be, beside any others, and the caller may be on it: the step ends as
+/// if all work had been shared out by speed, but for a thirtieth, and a unit of the slowest. Slower than that, if
+/// someone asks for more threads than fast cores, or another program takes a core: at most one chunk of the slowest
+/// later.
+#[test]
+fn slow_threads_hold_nobody_up() {
+    const UNITS: u32 = 6000;
+    for (in_time, paces) in [
+        (true, vec![10, 25]),
+        (true, vec![25, 10]),
+        (true, vec![10, 12, 12, 12, 13, 13]),
+        (true, vec![10, 25, 25, 25, 25]),
+        // A Snapdragon 8 Gen 3 with all its cores.
+        (false, vec![40, 40, 12, 12, 12, 13, 13, 10]),
+        (false, vec![40, 10, 10, 10]),
+        (false, vec![10, 10, 1000]),
+    ] {
+        let speed: f64 = paces.iter().map(|&pace| 1.0 / pace as f64).sum();
+        let ideal = f64::from(UNITS) / speed;
+        let slowest = *paces.iter().max().expect("a thread") as f64;
+        let chunk = f64::from(UNITS) / paces.len() as f64 / f64::from(PHONE_PART);
+        let late = if in_time { ideal / 30.0 + slowest } else { chunk * slowest };
+        let (time, done) = simulate(UNITS, &paces);
+        println!("{paces:?}: {time} for {ideal:.0}, units {done:?}");
+        assert!(time as f64 <= ideal + late, "{paces:?}: {time} instead of {ideal:.0}");
+    }
+}
+
+#[test]
+fn helpers_run_where_they_were_bound() {
+    let all = affinity::allowed();
+    assert_eq!(*team_of(3).processors(), all);
+    let Some(&last) = all.last() else { return };
+    let bound = BTreeSet::from([last]);
+    let team = Team::new(3, Some(&bound)).expect("threads");
+    assert_eq!(*team.processors(), bound);
+    wait_for_help(&team);
+    assert_eq!(affinity::allowed(), all, "the caller is not bound");
+    // A core that is not there: the system refuses, and says where helpers run instead.
+    assert_eq!(*Team::new(2, Some(&BTreeSet::from([8191]))).expect("threads").processors(), all);
+}
+
 /// However many steps there are, helpers that are kept from running are called once.
 #[test]
 fn missing_helpers_are_called_once() {
-    let board = Board::new(2);
+    let board = Board::new(2, 2);
     let body = |_: Range<usize>| Ok(());
     let mut calls = Vec::new();
     for _ in 0..1000 {
@@ -276,7 +346,7 @@ fn missing_helpers_are_called_once() {
 
 #[test]
 fn helpers_need_not_be_of_a_pool() {
-    let board = Board::new(2);
+    let board = Board::new(2, 2);
     let runs = AtomicUsize::new(0);
     let body = |units: Range<usize>| {
         runs.fetch_add(units.len(), Ordering::Relaxed);
@@ -301,7 +371,7 @@ fn helpers_need_not_be_of_a_pool() {
 #[test]
 fn a_panic_in_a_unit_is_an_error_and_the_team_lives_on() {
     for threads in [1, 2] {
-        let team = Team::new(threads).expect("threads");
+        let team = team_of(threads);
         let mut out = vec![0.0; 64];
         let failed = team.run(64, DEAR, Chunks::new(&mut out, 1), |units, _| {
             if units.contains(&40) { panic!("on purpose") } else { Ok(()) }
@@ -319,7 +389,7 @@ fn a_panic_in_a_unit_is_an_error_and_the_team_lives_on() {
 #[test]
 fn the_first_error_is_reported() {
     for threads in [1, 2] {
-        let team = Team::new(threads).expect("threads");
+        let team = team_of(threads);
         let failed = team.run(64, DEAR, (), |units, ()| {
             if units.contains(&40) {
                 return Err(halfbyte_kernels::KernelError::ShapeMismatch { what: "unit", expected: 0, found: 40 });
@@ -335,7 +405,7 @@ fn the_first_error_is_reported() {
 #[test]
 fn a_team_larger_than_the_machine() {
     let threads = if cfg!(miri) { 5 } else { 64 };
-    let team = Team::new(threads).expect("threads");
+    let team = team_of(threads);
     assert_eq!(team.threads(), threads);
     wait_for_help(&team);
 }

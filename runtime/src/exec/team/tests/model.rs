@@ -118,20 +118,20 @@ fn steps(board: Arc<Board>, units: &[usize]) {
 #[test]
 fn steps_follow_each_other_with_one_helper() {
     for stay in [true, false] {
-        explore(stay, || steps(Arc::new(Board::new(1)), &[2, 2]));
+        explore(stay, || steps(Arc::new(Board::new(1, 2)), &[2, 2]));
     }
 }
 
 #[test]
 fn two_helpers_share_a_step() {
-    explore(true, || steps(Arc::new(Board::new(2)), &[3]));
+    explore(true, || steps(Arc::new(Board::new(2, 2)), &[3]));
 }
 
 #[test]
 fn two_callers_with_one_helper() {
     for stay in [true, false] {
         explore(stay, || {
-            let board = Arc::new(Board::new(1));
+            let board = Arc::new(Board::new(1, 2));
             let other = Arc::clone(&board);
             let caller = spawn(move || {
                 let mut visits = Vec::new();
