@@ -1,5 +1,6 @@
 //! Files and file system: what opens and what does not, shards, both ways of loading.
 
+mod scratch;
 mod support;
 
 use std::{
@@ -15,7 +16,7 @@ use support::raw::valid;
 
 /// A fresh folder for one test.
 fn folder(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gguf_files").join(test);
+    let folder = scratch::scratch().join("gguf_files").join(test);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     folder

@@ -1,5 +1,7 @@
-//! Writing that fails: sinks that break at every byte, files that must not be left behind, wrong order.
+//! Writing that fails: sinks that break at every byte, files that must not be left behind, wrong order. A full disk is in
+//! `gguf_full_disk.rs`.
 
+mod scratch;
 mod support;
 
 use std::{
@@ -147,7 +149,7 @@ fn the_writer_keeps_the_rules_of_the_reader() {
 
 /// A folder with a file called `model.gguf` that says `old`.
 fn folder(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gguf_write").join(test);
+    let folder = scratch::scratch().join("gguf_write").join(test);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("model.gguf"), "old").unwrap();
@@ -224,36 +226,6 @@ fn a_missing_folder_is_an_error() {
     let path = folder("no_folder").join("missing/model.gguf");
     assert!(matches!(GgufWriter::new().create(path), Err(FormatError::Io { action: "create", .. })));
     assert!(matches!(GgufWriter::new().create("/"), Err(FormatError::Io { action: "create", .. })));
-}
-
-/// Runs in a child process whose files may not grow beyond a few KiB: see the test below.
-#[cfg(unix)]
-#[test]
-fn child_writes_a_file_that_does_not_fit() {
-    let Some(path) = std::env::var_os("GGUF_WRITE_CHILD") else { return };
-    let mut writer = GgufWriter::new();
-    writer.declare("w", &[1 << 20], QuantType::I8).unwrap();
-    let mut file = writer.create(path).unwrap();
-    let part = [1; 1000];
-    let parts = (0..1 << 10).map(|_| file.write_part("w", &part)).find(Result::is_err);
-    assert!(matches!(parts, Some(Err(FormatError::Io { action: "write", .. }))), "{parts:?}");
-    assert!(file.finish().is_err());
-}
-
-#[cfg(unix)]
-#[test]
-fn a_full_disk_leaves_nothing_behind() {
-    let folder = folder("full");
-    // The limit stands for a full disk; the signal that comes with it is ignored, so that the write fails instead.
-    let script = r#"trap "" XFSZ; ulimit -f 64; exec "$0" --exact child_writes_a_file_that_does_not_fit"#;
-    let status = std::process::Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .env("GGUF_WRITE_CHILD", folder.join("model.gguf"))
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
-    assert_untouched(&folder);
 }
 
 #[test]

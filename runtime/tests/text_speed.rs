@@ -17,6 +17,12 @@ use halfbyte::{
 /// A linear pass over 200 kB takes some 20 ms (release) or 300 ms (debug); a quadratic one minutes.
 const LIMIT: Duration = if cfg!(debug_assertions) { Duration::from_secs(20) } else { Duration::from_secs(5) };
 
+macro_rules! data {
+    ($name:literal) => {
+        ($name, include_bytes!(concat!("data/text/", $name, ".gguf")).as_slice())
+    };
+}
+
 fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
     if !path.exists() {
@@ -27,17 +33,15 @@ fn shared(name: &str) -> Option<PathBuf> {
 
 /// The cut-down vocabularies of this repository, and the whole ones if they are there.
 fn vocabularies() -> Vec<(String, Tokenizer)> {
-    let cut = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/text");
-    let mut paths: Vec<PathBuf> =
-        ["qwen2", "dbrx", "gpt-4o", "llama-bpe", "phi-3"].map(|name| cut.join(format!("{name}.gguf"))).into();
-    paths.extend(
-        ["qwen2", "llama-bpe", "phi-3"].iter().filter_map(|name| shared(&format!("vocab/ggml-vocab-{name}.gguf"))),
-    );
-    let open = |path: PathBuf| {
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        (name, Tokenizer::from_metadata(Gguf::open(&path).unwrap().metadata()).unwrap())
-    };
-    paths.into_iter().filter(|p| p.exists()).map(open).collect()
+    let cut = [data!("qwen2"), data!("dbrx"), data!("gpt-4o"), data!("llama-bpe"), data!("phi-3")];
+    let cut = cut.map(|(name, bytes)| (name.to_owned(), Gguf::from_bytes(bytes).unwrap()));
+    let whole =
+        ["qwen2", "llama-bpe", "phi-3"].map(|name| format!("ggml-vocab-{name}")).into_iter().filter_map(|name| {
+            let file = shared(&format!("vocab/{name}.gguf"))?;
+            Some((name, Gguf::open(file).unwrap()))
+        });
+    let all = cut.into_iter().chain(whole);
+    all.map(|(name, file)| (name, Tokenizer::from_metadata(file.metadata()).unwrap())).collect()
 }
 
 #[test]

@@ -8,8 +8,24 @@ pub use experts::{EXPERTS, experts_model};
 pub use golden::{Case, Golden, Truth};
 pub use parts::{Part, Parts};
 
+use std::{env, path::PathBuf};
+
 use halfbyte::{Isa, KvType, LoadOptions, Model, RuntimeError, Session, SessionOptions};
 use halfbyte_formats::gguf::Gguf;
+
+/// The folder of this crate, from which tests find the files of the workspace. As cargo says where the test runs, which
+/// on a phone stands for a copy, or else as it was compiled.
+#[must_use]
+pub fn folder() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+}
+
+/// The instruction sets this machine has, best first. With `BEST_TIER_ONLY` in the environment it is the best alone:
+/// where every instruction is emulated, and other jobs run the others.
+pub fn isas() -> impl Iterator<Item = Isa> {
+    let count = if env::var_os("BEST_TIER_ONLY").is_some() { 1 } else { usize::MAX };
+    Isa::available().take(count)
+}
 
 /// A model of `file` that computes with `threads` threads of `isa`.
 ///

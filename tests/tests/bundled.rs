@@ -3,11 +3,11 @@
 //! Golden values come from `scripts/golden_tiny_mimo.py`, which runs the training code on the committed F16 weights, and
 //! from `scripts/golden_tiny_phimoe.py`, which runs transformers' Phi-MoE on them.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use halfbyte::{KvType, LoadOptions, Model, Sampling, SessionOptions, StopRules, text::Special};
 use halfbyte_formats::gguf::Gguf;
-use halfbyte_tests::{logits_of, nmse, session_on};
+use halfbyte_tests::{folder, logits_of, nmse, session_on};
 use serde_json::Value;
 
 /// Both sides compute in f32.
@@ -20,7 +20,7 @@ const MODELS: [(&str, f64, u64); 2] = [("tiny-mimo", 1.53, 8 << 20), ("tiny-phim
 const MAX_PACKAGE: u64 = 10 << 20;
 
 fn open(name: &str) -> Model {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = folder().join("..");
     let folder = if name.contains("q4_0") { root.join("cli/models") } else { root.join("models") };
     let mut options = LoadOptions::default();
     options.threads = Some(2);
@@ -30,7 +30,7 @@ fn open(name: &str) -> Model {
 }
 
 fn golden(name: &str) -> (Value, Vec<f32>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = folder().join("tests/golden");
     let index = fs::read(folder.join(format!("{name}.json"))).expect("the index");
     let rows = fs::read(folder.join(format!("{name}.bin"))).expect("the logits");
     let rows = rows.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
@@ -175,7 +175,7 @@ fn text_held_back_for_a_stop_string_is_shown_or_forgotten() {
 
 #[test]
 fn the_embedded_files_are_small_and_share_the_vocabulary() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/models");
+    let folder = folder().join("../cli/models");
     let mut package = 0;
     for entry in fs::read_dir(folder).expect("the folder") {
         let entry = entry.expect("a file");
@@ -197,7 +197,7 @@ fn the_embedded_files_are_small_and_share_the_vocabulary() {
 #[test]
 fn a_first_run_ends_and_reads_as_text() {
     for (name, ..) in MODELS {
-        let file = Gguf::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../cli/models/{name}-q4_0.gguf")));
+        let file = Gguf::open(folder().join(format!("../cli/models/{name}-q4_0.gguf")));
         let model = Model::from_gguf(&file.expect("the file"), None, &LoadOptions::default()).expect("the model");
         let mut session = model.session(&SessionOptions::default()).expect("a session");
         let mut stop = StopRules::default();
@@ -234,7 +234,7 @@ fn bits_per_byte(model: &Model, text: &str) -> f64 {
 
 #[test]
 fn four_bits_cost_little() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/tales/valid.txt");
+    let path = folder().join("../../shared/data/tales/valid.txt");
     let Ok(text) = fs::read_to_string(path) else {
         println!("skipped: ../shared/data/tales/valid.txt is not there");
         return;

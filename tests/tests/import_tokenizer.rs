@@ -2,6 +2,9 @@
 //!
 //! `golden/sentence-piece.json` was made by `scripts/make_tiny_phimoe.py`.
 
+#[path = "../../formats/tests/scratch/mod.rs"]
+mod scratch;
+
 use std::{fs, path::Path, path::PathBuf};
 
 use halfbyte::text::{Special, Tokenizer};
@@ -62,7 +65,7 @@ impl Drop for Dir {
 #[test]
 fn imported_sentence_pieces_are_those_of_hugging_face() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
-    let dir = Dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tokenizer-{}", std::process::id())));
+    let dir = Dir(scratch::scratch().join(format!("tokenizer-{}", std::process::id())));
     fs::create_dir_all(&dir.0).unwrap();
     write_model(&dir.0);
     fs::write(dir.0.join("tokenizer.json"), golden["tokenizer"].to_string()).unwrap();

@@ -6,7 +6,9 @@
 
 use halfbyte::{Isa, KvType, LoadOptions, Model, RopeFactors};
 use halfbyte_formats::gguf::{Gguf, Value};
-use halfbyte_tests::{Case, Golden, Parts, Truth, argmax, bits, logits_of, model_on, nmse, options_on, session_on};
+use halfbyte_tests::{
+    Case, Golden, Parts, Truth, argmax, bits, isas, logits_of, model_on, nmse, options_on, session_on,
+};
 
 /// Against either truth; measured are 1e-13 at first and 7e-12 where angles are large.
 const F32_NMSE: f64 = 1e-10;
@@ -59,7 +61,7 @@ fn mtp_logits_of(model: &Model, batch: usize, tokens: &[u32]) -> Vec<f32> {
 fn logits_are_those_of_transformers_on_every_isa() {
     for golden in Golden::all() {
         for case in &golden.cases {
-            for isa in Isa::available() {
+            for isa in isas() {
                 let model = model_for(&golden, case, Some(isa));
                 let rows = logits_of(&model, KvType::F32, 64, &case.tokens).expect("finite logits");
                 let what = format!("{} {} {:?} {}", golden.name, case.tokens.len(), case.factors, isa.name());
@@ -73,7 +75,7 @@ fn logits_are_those_of_transformers_on_every_isa() {
 fn mtp_logits_are_those_of_the_reference_on_every_isa() {
     let golden = Golden::named("mimo");
     for case in &golden.cases {
-        for isa in Isa::available() {
+        for isa in isas() {
             let model = model_on(&golden.gguf, 2, Some(isa)).expect("a valid model");
             let rows = mtp_logits_of(&model, 64, &case.tokens);
             let what = format!("mimo mtp {} {}", case.tokens.len(), isa.name());
@@ -108,7 +110,7 @@ fn a_cache_of_f16_costs_no_more_than_its_rounding() {
 fn threads_and_batches_change_no_bit() {
     for golden in Golden::all() {
         let tokens = &golden.case(600).tokens[..SPLIT_TOKENS];
-        for isa in Isa::available() {
+        for isa in isas() {
             let mut first = None;
             for (threads, batch) in [(1, 64), (1, 1), (1, 7), (2, 64), (2, 7), (3, 64), (3, 1)] {
                 let model = model_on(&golden.gguf, threads, Some(isa)).expect("a valid model");
@@ -198,7 +200,7 @@ fn weights_at_odd_addresses_change_no_bit() {
         moved.extend_from_slice(&bytes);
         let view = halfbyte_formats::Bytes::from(moved).slice(offset..offset + bytes.len()).expect("inside");
         let file = Gguf::from_bytes(view).expect("a valid file");
-        for isa in Isa::available() {
+        for isa in isas() {
             let [aligned, odd] = [&golden.gguf, &file].map(|file| {
                 let model = model_on(file, 1, Some(isa)).expect("a valid model");
                 bits(&logits_of(&model, KvType::F32, 64, tokens).expect("finite logits"))

@@ -1,7 +1,7 @@
 //! Packed files compute what the originals do: the same bits on every tier that multiplies 8-bit activations, for every
 //! family and mix of formats. And descriptions that are wrong, as a graph meets them.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use halfbyte::{Isa, KvType, LoadOptions, Model, PackPlan, RuntimeError};
 use halfbyte_formats::{
@@ -9,7 +9,7 @@ use halfbyte_formats::{
     gguf::{Array, Gguf, Value},
     quant::{Mix, PanelType},
 };
-use halfbyte_tests::{Golden, Part, Parts, bits, logits_of, model_on, nmse, options_on, session_on};
+use halfbyte_tests::{Golden, Part, Parts, bits, folder, logits_of, model_on, nmse, options_on, session_on};
 
 const MIXES: [&str; 6] = ["q4_0", "q4_k_m", "q4_mixed", "q6_k", "q8_0", "q5_0"];
 const TOKENS: [u32; 21] = [1, 5, 9, 2, 7, 7, 3, 0, 11, 6, 4, 8, 2, 2, 10, 12, 1, 3, 5, 13, 14];
@@ -58,7 +58,7 @@ fn logits(file: &Gguf, isa: Isa, tokens: &[u32]) -> Vec<f32> {
 
 /// A bundled model of which two layers are left, decoded.
 fn bundled(name: &str) -> Parts {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../cli/models/{name}-q4_0.gguf"));
+    let path = folder().join(format!("../cli/models/{name}-q4_0.gguf"));
     let mut parts = Parts::of(&Gguf::from_bytes(fs::read(path).expect("there")).expect("a model"));
     let deep = |name: &str| (2..100).any(|n| name.starts_with(&format!("blk.{n}.")));
     parts.tensors.retain(|tensor| !deep(&tensor.name));
@@ -156,7 +156,7 @@ fn golden_models_are_packed_as_far_as_they_can_be() {
 
 #[test]
 fn a_sidecar_is_packed_like_a_model() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/models");
+    let folder = folder().join("../cli/models");
     let open = |name: &str| Gguf::from_bytes(fs::read(folder.join(name)).expect("there")).expect("a file");
     let (trunk, sidecar) = (open("tiny-mimo-q4_0.gguf"), open("mtp-tiny-mimo-q4_0.gguf"));
     let (trunk_packed, sidecar_packed) = (packed(&trunk), packed(&sidecar));

@@ -3,9 +3,11 @@
 //! That the logits are those of transformers is in `models_golden.rs`; here, that they are so one token at a time
 //! across the original context, that they can be those of llama.cpp, and that each part of the graphs would be missed.
 
-use halfbyte::{Compat, Isa, KvType, Model};
+use halfbyte::{Compat, KvType, Model};
 use halfbyte_formats::gguf::Value;
-use halfbyte_tests::{Golden, Part, Parts, Truth, argmax, bits, logits_of, model_on, nmse, options_on, session_on};
+use halfbyte_tests::{
+    Golden, Part, Parts, Truth, argmax, bits, isas, logits_of, model_on, nmse, options_on, session_on,
+};
 
 /// As in `models_golden.rs`.
 const F32_NMSE: f64 = 1e-10;
@@ -23,7 +25,7 @@ fn last<'a>(logits: &'a [f32], truth: &Truth) -> &'a [f32] {
 #[test]
 fn tokens_pushed_one_by_one_across_the_original_context_give_the_logits_of_single_prompts() {
     for golden in LONGROPE.map(Golden::named) {
-        for isa in Isa::available() {
+        for isa in isas() {
             let model = model_on(&golden.gguf, 2, Some(isa)).expect("a valid model");
             assert_eq!(model.config().original_context, STEPS[1]);
             let mut session = session_on(&model, KvType::F32, 64, 300).expect("a session");
@@ -49,7 +51,7 @@ fn tokens_pushed_one_by_one_across_the_original_context_give_the_logits_of_singl
 fn threads_and_batches_change_no_bit_across_the_original_context() {
     for golden in LONGROPE.map(Golden::named) {
         let tokens = &golden.case(STEPS[3]).tokens;
-        for isa in Isa::available() {
+        for isa in isas() {
             let run = |threads, batch| {
                 let model = model_on(&golden.gguf, threads, Some(isa)).expect("a valid model");
                 bits(&logits_of(&model, KvType::F32, batch, tokens).expect("finite logits"))
@@ -68,7 +70,7 @@ fn threads_and_batches_change_no_bit_across_the_original_context() {
 fn compat_gives_the_logits_of_llama_cpp_on_every_isa() {
     for golden in Golden::llama_cpp() {
         for case in &golden.cases {
-            for isa in Isa::available() {
+            for isa in isas() {
                 let mut options = options_on(2, Some(isa));
                 options.compat = Compat::LlamaCpp;
                 let model = Model::from_gguf(&golden.gguf, None, &options).expect("a valid model");

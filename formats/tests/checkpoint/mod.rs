@@ -1,10 +1,12 @@
 //! Checkpoints that tests build in memory, spoil at will, write to a directory and import.
 
 pub(crate) mod phi;
+#[path = "../scratch/mod.rs"]
+mod scratch;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use halfbyte_formats::FormatError;
 use halfbyte_formats::gguf::{Gguf, Tensor};
@@ -29,7 +31,7 @@ pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
     pub(crate) fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("import-{}-{name}", std::process::id()));
+        let path = scratch::scratch().join(format!("import-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
