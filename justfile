@@ -33,6 +33,18 @@ full *STEPS:
 # The hot loops of each tier as they were compiled.
 asm: (full "asm")
 
+# Kernels, formats and golden logits on seven Arm CPUs under qemu; `just arm a53 sve256` runs some.
+arm *CPUS:
+    bash .ci/arm {{CPUS}}
+
+# Every crate's tests as programs for Android, on a phone if there is one, else under qemu.
+android-test:
+    bash scripts/android-test.sh
+
+# A model on a phone: `just android-bench model.gguf out.json -p 256`.
+android-bench *ARGS:
+    bash scripts/android-bench.sh {{ARGS}}
+
 # Undefined behaviour in the crates that hold unsafe code or parse files (nightly).
 miri: (full "miri")
 
