@@ -28,7 +28,11 @@ mod map;
 #[allow(clippy::cast_possible_truncation, reason = "encoders round to the width that is stored")]
 pub mod quant;
 mod storage;
+#[cfg(feature = "gguf")]
+mod temp;
 
 pub use error::{Foreign, FormatError};
 pub use quant::QuantType;
 pub use storage::Bytes;
+#[cfg(feature = "gguf")]
+pub use temp::TempFile;

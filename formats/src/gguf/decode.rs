@@ -1,13 +1,15 @@
 //! Metadata values from bytes: what [`encode`](super::encode) wrote, or what a hostile file pretends was written.
 //!
-//! Scalars and strings are decoded by the library, from exactly the bytes they may use. Arrays are decoded here: the
-//! library spends 24 bytes on each element, and a file of `u8` would take 24 times its size.
+//! Numbers are decoded by the library, from exactly the bytes they may use. Strings and arrays are decoded here, where
+//! too little memory is an error; the library also spends 24 bytes on each element, and a file of `u8` would take 24
+//! times its size.
 
 use gguf_rs_lib::format::{metadata::MetadataValue, types::GGUFValueType};
 
 use super::{
     Array, Strings, Value,
     layout::{self, MAX_METADATA_BYTES},
+    memory::with_room,
 };
 use crate::{FormatError, bytes::Cursor};
 
@@ -15,7 +17,8 @@ use crate::{FormatError, bytes::Cursor};
 pub(super) fn value(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, FormatError> {
     Ok(match kind(cursor, "value type")? {
         GGUFValueType::Array => Value::Array(array(cursor, key)?),
-        kind => match scalar(cursor, kind)? {
+        GGUFValueType::String => Value::String(string(cursor)?),
+        kind => match scalar(cursor, kind, key)? {
             MetadataValue::U8(v) => Value::U8(v),
             MetadataValue::I8(v) => Value::I8(v),
             MetadataValue::U16(v) => Value::U16(v),
@@ -27,9 +30,8 @@ pub(super) fn value(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, FormatE
             MetadataValue::F32(v) => Value::F32(v),
             MetadataValue::F64(v) => Value::F64(v),
             MetadataValue::Bool(v) => Value::Bool(v),
-            MetadataValue::String(v) => Value::String(v),
-            // `scalar` is not asked for arrays.
-            MetadataValue::Array(_) => {
+            // `scalar` is not asked for these.
+            MetadataValue::String(_) | MetadataValue::Array(_) => {
                 return Err(FormatError::NestedArray { key: key.to_owned(), offset: cursor.offset() });
             }
         },
@@ -43,29 +45,30 @@ fn kind(cursor: &mut Cursor<'_>, what: &'static str) -> Result<GGUFValueType, Fo
     GGUFValueType::from_u32(found).map_err(out_of_range)
 }
 
-/// A value that is not an array, decoded by the library from exactly the bytes it may use.
-fn scalar(cursor: &mut Cursor<'_>, kind: GGUFValueType) -> Result<MetadataValue, FormatError> {
+/// A number or truth value, decoded by the library from exactly the bytes it may use.
+fn scalar(cursor: &mut Cursor<'_>, kind: GGUFValueType, key: &str) -> Result<MetadataValue, FormatError> {
     let offset = cursor.offset();
-    let size = match kind.size_in_bytes() {
-        Some(size) => size as u64,
-        None => {
-            let mut ahead = *cursor;
-            let len = ahead.u64("string length")?;
-            ahead.take("string", len)?;
-            8 + len // no overflow: `len` bytes are there
-        }
-    };
-    let mut bytes = cursor.take("value", size)?;
+    let size = kind.size_in_bytes().ok_or_else(|| FormatError::NestedArray { key: key.to_owned(), offset })?;
+    let mut bytes = cursor.take("value", size as u64)?;
     within_limit(cursor)?;
     let first = bytes.first().copied().unwrap_or_default();
     MetadataValue::read_from(&mut bytes, kind).map_err(|source| match kind {
-        GGUFValueType::String => FormatError::NotUtf8 { what: "string", offset },
         GGUFValueType::Bool => FormatError::OutOfRange { what: "bool", offset, found: first.into(), min: 0, max: 1 },
         _ => FormatError::Library { what: "value", offset, source: Box::new(source) },
     })
 }
 
-/// An array: element kind, count, elements. Not decoded by the library, which spends 24 bytes on each element.
+/// Text: its length, then itself.
+fn string(cursor: &mut Cursor<'_>) -> Result<String, FormatError> {
+    let offset = cursor.offset();
+    let len = cursor.u64("string length")?;
+    let bytes = cursor.take("string", len)?;
+    let mut text = reserved(cursor, "string", bytes.len())?;
+    text.extend_from_slice(bytes);
+    String::from_utf8(text).map_err(|_| FormatError::NotUtf8 { what: "string", offset })
+}
+
+/// An array: element kind, count, elements.
 fn array(cursor: &mut Cursor<'_>, key: &str) -> Result<Array, FormatError> {
     let offset = cursor.offset();
     let kind = kind(cursor, "array element type")?;
@@ -156,8 +159,5 @@ fn within_limit(cursor: &Cursor<'_>) -> Result<(), FormatError> {
 /// An empty vector with room for the `len` elements that `cursor` has just passed.
 fn reserved<T>(cursor: &Cursor<'_>, what: &'static str, len: usize) -> Result<Vec<T>, FormatError> {
     within_limit(cursor)?;
-    let mut values = Vec::new();
-    let need = (len as u64).saturating_mul(size_of::<T>() as u64);
-    values.try_reserve_exact(len).map_err(|_| FormatError::OutOfMemory { what, need })?;
-    Ok(values)
+    with_room(what, len)
 }

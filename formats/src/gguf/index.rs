@@ -6,6 +6,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::memory::with_room;
+use crate::FormatError;
+
 /// Marks a slot that holds no position.
 const EMPTY: u32 = u32::MAX;
 
@@ -18,9 +21,11 @@ pub(super) struct NameIndex {
 
 impl NameIndex {
     /// Room for `len` names.
-    pub(super) fn with_capacity(len: usize) -> Self {
-        let slots = len.saturating_mul(2).max(2).checked_next_power_of_two().unwrap_or(0);
-        Self { slots: vec![EMPTY; slots], hasher: RandomState::new() }
+    pub(super) fn with_room(len: usize) -> Result<Self, FormatError> {
+        let count = len.saturating_mul(2).max(2).checked_next_power_of_two().unwrap_or(0);
+        let mut slots = with_room("index of names", count)?;
+        slots.resize(count, EMPTY);
+        Ok(Self { slots, hasher: RandomState::new() })
     }
 
     /// The position of `name`, where `name_at` tells the name of a position.

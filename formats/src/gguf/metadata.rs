@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{Array, Strings, Value, index::NameIndex};
+use super::{Array, Strings, Value, index::NameIndex, memory::with_room};
 use crate::FormatError;
 
 /// All metadata, in file order; looking up a key takes constant time.
@@ -17,8 +17,8 @@ pub struct Metadata {
 
 impl Metadata {
     /// Room for `len` entries; more must not be pushed.
-    pub(super) fn with_capacity(len: usize) -> Self {
-        Self { entries: Vec::with_capacity(len), index: NameIndex::with_capacity(len) }
+    pub(super) fn with_room(len: usize) -> Result<Self, FormatError> {
+        Ok(Self { entries: with_room("metadata entries", len)?, index: NameIndex::with_room(len)? })
     }
 
     /// Appends an entry; hands it back as `Err` if the key is taken.
@@ -112,34 +112,39 @@ impl Metadata {
     ///
     /// # Errors
     /// [`FormatError::MetadataKind`] if the value is not an array of integers, [`FormatError::MetadataRange`] naming
-    /// the first element that is negative or larger than a `usize`.
+    /// the first element that is negative or larger than a `usize`, [`FormatError::OutOfMemory`].
     pub fn usizes(&self, key: &str) -> Result<Option<Cow<'_, [usize]>>, FormatError> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let converted = match value {
-            Value::Array(Array::U8(v)) => unsigned(v),
-            Value::Array(Array::I8(v)) => unsigned(v),
-            Value::Array(Array::U16(v)) => unsigned(v),
-            Value::Array(Array::I16(v)) => unsigned(v),
-            Value::Array(Array::U32(v)) => unsigned(v),
-            Value::Array(Array::I32(v)) => unsigned(v),
-            Value::Array(Array::U64(v)) => unsigned(v),
-            Value::Array(Array::I64(v)) => unsigned(v),
+            Value::Array(Array::U8(v)) => unsigned(key, v),
+            Value::Array(Array::I8(v)) => unsigned(key, v),
+            Value::Array(Array::U16(v)) => unsigned(key, v),
+            Value::Array(Array::I16(v)) => unsigned(key, v),
+            Value::Array(Array::U32(v)) => unsigned(key, v),
+            Value::Array(Array::I32(v)) => unsigned(key, v),
+            Value::Array(Array::U64(v)) => unsigned(key, v),
+            Value::Array(Array::I64(v)) => unsigned(key, v),
             _ => return Err(kind_error(key, "an array of unsigned integers", value)),
         };
-        converted.map(|v| Some(Cow::Owned(v))).map_err(|found| range_error(key, found))
+        Ok(Some(Cow::Owned(converted?)))
     }
 
     /// An array of floats; f64 is rounded to f32.
     ///
     /// # Errors
-    /// [`FormatError::MetadataKind`] if the value is not an array of f32 or f64.
+    /// [`FormatError::MetadataKind`] if the value is not an array of f32 or f64, [`FormatError::OutOfMemory`].
     #[expect(clippy::cast_possible_truncation, reason = "rounding an f64 is the point")]
     pub fn f32s(&self, key: &str) -> Result<Option<Cow<'_, [f32]>>, FormatError> {
-        self.typed(key, "an array of floats", |value| match value {
-            Value::Array(Array::F32(v)) => Some(Cow::Borrowed(v.as_slice())),
-            Value::Array(Array::F64(v)) => Some(v.iter().map(|&v| v as f32).collect()),
-            _ => None,
-        })
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Array(Array::F32(v))) => Ok(Some(Cow::Borrowed(v.as_slice()))),
+            Some(Value::Array(Array::F64(v))) => {
+                let mut rounded = with_room("array", v.len())?;
+                rounded.extend(v.iter().map(|&v| v as f32));
+                Ok(Some(Cow::Owned(rounded)))
+            }
+            Some(value) => Err(kind_error(key, "an array of floats", value)),
+        }
     }
 
     /// An array of truth values.
@@ -168,9 +173,13 @@ impl Metadata {
     }
 }
 
-/// Each element as `usize`; the first that is none as `Err`.
-fn unsigned<T: Copy + Into<i128>>(values: &[T]) -> Result<Vec<usize>, i128> {
-    values.iter().map(|&v| v.into()).map(|v| usize::try_from(v).map_err(|_| v)).collect()
+/// Each element of the array under `key` as `usize`.
+fn unsigned<T: Copy + Into<i128>>(key: &str, values: &[T]) -> Result<Vec<usize>, FormatError> {
+    let mut converted = with_room("array", values.len())?;
+    for value in values.iter().map(|&value| value.into()) {
+        converted.push(usize::try_from(value).map_err(|_| range_error(key, value))?);
+    }
+    Ok(converted)
 }
 
 fn kind_error(key: &str, expected: &'static str, found: &Value) -> FormatError {

@@ -32,11 +32,11 @@ mod foreign;
 mod index;
 mod layout;
 mod longrope;
+mod memory;
 mod metadata;
 mod packed;
 mod reader;
 mod split;
-mod temp;
 mod value;
 mod writer;
 

@@ -12,6 +12,7 @@ use super::{
     Load, Metadata, decode, foreign,
     index::NameIndex,
     layout::{self, MAX_COUNT, MAX_RANK},
+    memory::with_room,
     packed::{self, Packed},
     split,
 };
@@ -112,7 +113,7 @@ impl Gguf {
 
     /// Puts checked parts together; two tensors with one name are an error, or a wrong description of packed ones.
     pub(super) fn from_parts(version: u32, metadata: Metadata, mut tensors: Vec<Tensor>) -> Result<Self, FormatError> {
-        let mut index = NameIndex::with_capacity(tensors.len());
+        let mut index = NameIndex::with_room(tensors.len())?;
         for (position, Tensor { name, .. }) in tensors.iter().enumerate() {
             if index.find(name, name_at(&tensors)).is_some() {
                 return Err(FormatError::DuplicateTensor { tensor: name.clone() });
@@ -197,7 +198,7 @@ fn count(cursor: &mut Cursor<'_>, what: &'static str) -> Result<u64, FormatError
 }
 
 fn metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Metadata, FormatError> {
-    let mut metadata = Metadata::with_capacity(cursor.room_for("metadata entries", count, MIN_ENTRY_BYTES)?);
+    let mut metadata = Metadata::with_room(cursor.room_for("metadata entries", count, MIN_ENTRY_BYTES)?)?;
     for _ in 0..count {
         let offset = cursor.offset();
         let key = key(cursor)?;
@@ -219,7 +220,10 @@ fn key(cursor: &mut Cursor<'_>) -> Result<String, FormatError> {
 /// A copy of the next `len` bytes, which must be UTF-8. It is the copy that is checked: a map could change after.
 fn text(cursor: &mut Cursor<'_>, what: &'static str, len: u64) -> Result<String, FormatError> {
     let offset = cursor.offset();
-    String::from_utf8(cursor.take(what, len)?.to_vec()).map_err(|_| FormatError::NotUtf8 { what, offset })
+    let bytes = cursor.take(what, len)?;
+    let mut text = with_room(what, bytes.len())?;
+    text.extend_from_slice(bytes);
+    String::from_utf8(text).map_err(|_| FormatError::NotUtf8 { what, offset })
 }
 
 /// Descriptions and data of all tensors: the data one after the other, each at the next aligned offset, with
@@ -236,7 +240,7 @@ fn tensors(file: &Bytes, cursor: Cursor<'_>, count: u64, alignment: usize) -> Re
     let data_start = end.next_multiple_of(alignment);
 
     let mut cursor = cursor;
-    let mut tensors = Vec::with_capacity(capacity);
+    let mut tensors = with_room("tensor descriptions", capacity)?;
     for _ in 0..count {
         let Description { offset, tensor, dims, ty, bytes, data_offset } = description(&mut cursor)?;
         let start = end.next_multiple_of(alignment);

@@ -16,9 +16,8 @@ use std::{
 use super::{
     Value, encode, layout,
     packed::{self, Packed},
-    temp::TempFile,
 };
-use crate::{FormatError, QuantType, quant::PanelType};
+use crate::{FormatError, QuantType, TempFile, quant::PanelType};
 
 /// The head of a GGUF file in the making. Keys and tensors are written in the order they are given.
 #[derive(Clone, Debug, Default)]
@@ -261,7 +260,7 @@ impl GgufFile {
     /// [`FormatError::WriteOrder`] if tensor data is missing, [`FormatError::Io`] if the system refuses.
     pub fn finish(self) -> Result<(), FormatError> {
         let Self { stream, temp } = self;
-        let failed = |action| io_error(action, &temp.target);
+        let failed = |action| io_error(action, temp.target());
         let file = stream.finish()?.into_inner().map_err(|error| failed("write")(error.into_error()))?;
         file.sync_all().map_err(failed("sync"))?;
         // Windows renames only closed files.

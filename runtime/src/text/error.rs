@@ -41,6 +41,14 @@ pub enum TokenizerError {
         /// Its elements.
         found: usize,
     },
+    /// The system did not give the memory for something that the file really contains.
+    #[error("no memory for {what}: {bytes} bytes")]
+    OutOfMemory {
+        /// What for.
+        what: &'static str,
+        /// How much.
+        bytes: usize,
+    },
     /// The vocabulary is larger than any id can be, or its texts are.
     #[error("the vocabulary has {found} {what}, at most {limit} are supported")]
     TooLarge {

@@ -3,7 +3,11 @@
 //! At each position the longest literal that begins there is taken, going left to right. The literals are sorted, so
 //! those that begin with the bytes read so far are one range, narrowed byte by byte like a walk down a trie.
 
-use super::vocabulary::{Kind, Vocabulary};
+use super::{
+    TokenizerError, reserve,
+    vocabulary::{Kind, Vocabulary},
+    with_room,
+};
 
 /// A set of tokens that are matched literally.
 #[derive(Debug)]
@@ -24,11 +28,15 @@ pub(super) struct Found {
 
 impl Literals {
     /// Every token whose kind `belongs`; ones with no text are left out.
-    pub(super) fn new(vocabulary: &Vocabulary, belongs: impl Fn(Kind) -> bool) -> Self {
+    ///
+    /// # Errors
+    /// [`TokenizerError::OutOfMemory`].
+    pub(super) fn new(vocabulary: &Vocabulary, belongs: impl Fn(Kind) -> bool) -> Result<Self, TokenizerError> {
         let mut begins = [false; 256];
         let mut found: Vec<(&[u8], u32)> = Vec::new();
         for (id, kind, bytes) in vocabulary.iter() {
             if let (true, Some(&first)) = (belongs(kind), bytes.first()) {
+                reserve("special tokens", &mut found, 1)?;
                 found.push((bytes, id));
                 if let Some(slot) = begins.get_mut(usize::from(first)) {
                     *slot = true;
@@ -36,7 +44,9 @@ impl Literals {
             }
         }
         found.sort_unstable();
-        Self { ids: found.into_iter().map(|(_, id)| id).collect(), begins }
+        let mut ids = with_room("special tokens", found.len())?;
+        ids.extend(found.into_iter().map(|(_, id)| id));
+        Ok(Self { ids, begins })
     }
 
     /// The first literal in `text`.

@@ -10,8 +10,9 @@
 use std::{cmp::Reverse, collections::BinaryHeap, collections::HashMap};
 
 use super::{
-    TokenizerError,
+    TokenizerError, reserve,
     vocabulary::{Kind, Vocabulary, Writing},
+    with_room,
 };
 
 /// Marks a symbol that is no token but a single character (the other bits); tokens can begin with it all the same.
@@ -46,7 +47,21 @@ pub(super) fn as_character(symbol: u32) -> Option<char> {
     (symbol & CHARACTER != 0).then(|| char::from_u32(symbol & !CHARACTER)).flatten()
 }
 
+/// An empty table with room for `len` merges.
+fn table(len: usize) -> Result<HashMap<u64, Merge>, TokenizerError> {
+    let (mut table, bytes) = (HashMap::new(), len.saturating_mul(size_of::<(u64, Merge)>()));
+    table.try_reserve(len).map_err(|_| TokenizerError::OutOfMemory { what: "merges", bytes })?;
+    Ok(table)
+}
+
 impl Merges {
+    /// Bytes of memory that they take: a hash table of the standard library is filled to seven eighths, its places are
+    /// a power of two, and each has a byte more.
+    pub(super) fn len_bytes(&self) -> usize {
+        let places = (self.pairs.capacity() * 8).div_ceil(7).next_power_of_two();
+        if self.pairs.is_empty() { 0 } else { places * (size_of::<(u64, Merge)>() + 1) }
+    }
+
     /// From the list of a byte-level vocabulary: `left right`, best first, cut at the first space after the first byte.
     ///
     /// # Errors
@@ -56,7 +71,7 @@ impl Merges {
         vocabulary: &Vocabulary,
         merges: impl ExactSizeIterator<Item = &'t str>,
     ) -> Result<Self, TokenizerError> {
-        let mut pairs = HashMap::with_capacity(merges.len());
+        let mut pairs = table(merges.len())?;
         let mut bytes = Vec::new();
         // Vocabularies list tokens in the order of their merges, so the next result is mostly the next token: trying
         // that first saves a third of the look-ups, which are what loading spends its time on.
@@ -98,12 +113,13 @@ impl Merges {
             return Err(TokenizerError::InvalidScore { id, found });
         }
         // Adding 0 turns -0 into 0, which is the same score but another pattern of bits.
-        let mut ranked: Vec<f32> = scores.iter().map(|score| score + 0.0).collect();
+        let mut ranked: Vec<f32> = with_room("scores", scores.len())?;
+        ranked.extend(scores.iter().map(|score| score + 0.0));
         ranked.sort_unstable_by(|a, b| b.total_cmp(a));
         ranked.dedup();
         let rank = |score: f32| u32::try_from(ranked.partition_point(|&better| better > score)).unwrap_or(u32::MAX);
 
-        let mut pairs = HashMap::with_capacity(vocabulary.len() * 4);
+        let mut found = with_room("merges", vocabulary.len() * 4)?;
         for ((id, kind, bytes), &score) in vocabulary.iter().zip(scores) {
             let (Kind::Normal, Ok(text)) = (kind, std::str::from_utf8(bytes)) else { continue };
             let rank = rank(score);
@@ -111,11 +127,14 @@ impl Merges {
                 let (left, right) = text.split_at_checked(at).unwrap_or((text, ""));
                 let parts = symbol(left, vocabulary).and_then(|left| Some((left, symbol(right, vocabulary)?)));
                 if let Some((left, right)) = parts {
-                    pairs.insert(key(left, right), Merge { rank, id });
+                    reserve("merges", &mut found, 1)?;
+                    found.push((key(left, right), Merge { rank, id }));
                 }
             }
         }
-        pairs.shrink_to_fit();
+        // Of a pair that is there twice the later one counts.
+        let mut pairs = table(found.len())?;
+        pairs.extend(found);
         Ok(Self { pairs })
     }
 

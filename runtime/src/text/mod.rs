@@ -96,7 +96,25 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
+/// An empty vector with room for `len` elements; `what` they are is only for the error.
+fn with_room<T>(what: &'static str, len: usize) -> Result<Vec<T>, TokenizerError> {
+    let mut list = Vec::new();
+    reserve(what, &mut list, len)?;
+    Ok(list)
+}
+
+/// Makes room for `more` elements.
+fn reserve<T>(what: &'static str, list: &mut Vec<T>, more: usize) -> Result<(), TokenizerError> {
+    let bytes = (list.len().saturating_add(more)).saturating_mul(size_of::<T>());
+    list.try_reserve(more).map_err(|_| TokenizerError::OutOfMemory { what, bytes })
+}
+
 impl Tokenizer {
+    /// Bytes of memory that it takes, but for what is the same for all.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.inner.vocabulary.len_bytes() + self.inner.merges.len_bytes()
+    }
+
     /// The tokenizer that a file's `tokenizer.ggml.*` keys describe.
     ///
     /// # Errors
@@ -129,11 +147,11 @@ impl Tokenizer {
             ),
         };
         let roles = Roles::new(metadata, scheme, &vocabulary)?;
-        let user_defined = Literals::new(&vocabulary, |kind| kind == Kind::UserDefined);
+        let user_defined = Literals::new(&vocabulary, |kind| kind == Kind::UserDefined)?;
         let special =
-            Literals::new(&vocabulary, |kind| matches!(kind, Kind::UserDefined | Kind::Control | Kind::Unknown));
+            Literals::new(&vocabulary, |kind| matches!(kind, Kind::UserDefined | Kind::Control | Kind::Unknown))?;
         #[cfg(feature = "chat")]
-        let control = Literals::new(&vocabulary, |kind| matches!(kind, Kind::Control | Kind::Unknown));
+        let control = Literals::new(&vocabulary, |kind| matches!(kind, Kind::Control | Kind::Unknown))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 vocabulary,

@@ -3,12 +3,15 @@
 //! Keys and defaults as in llama.cpp `src/llama-vocab.cpp`. Unlike there, an unknown pre-tokenizer and an id outside
 //! the vocabulary are errors: a guess would silently change what the model reads.
 
+use std::borrow::Cow;
+
 use halfbyte_formats::gguf::{Metadata, Strings};
 
 use super::{
-    TokenizerError, TokenizerOptions,
+    TokenizerError, TokenizerOptions, reserve,
     split::Pattern,
     vocabulary::{Kind, Vocabulary},
+    with_room,
 };
 
 const MODEL: &str = "tokenizer.ggml.model";
@@ -92,7 +95,10 @@ pub(super) fn tokens(metadata: &Metadata) -> Result<(&Strings, Vec<Kind>), Token
     let tokens = required(metadata.strings(TOKENS)?, TOKENS)?;
     let types = required(metadata.usizes(TOKEN_TYPE)?, TOKEN_TYPE)?;
     same_length(TOKEN_TYPE, tokens.len(), types.len())?;
-    let kinds = (0..).zip(types.iter()).map(|(id, &stored)| Kind::from_gguf(id, stored)).collect::<Result<_, _>>()?;
+    let mut kinds = with_room("tokens", types.len())?;
+    for (id, &stored) in (0..).zip(types.iter()) {
+        kinds.push(Kind::from_gguf(id, stored)?);
+    }
     Ok((tokens, kinds))
 }
 
@@ -102,10 +108,10 @@ pub(super) fn merges(metadata: &Metadata) -> Result<&Strings, TokenizerError> {
 }
 
 /// The scores of a SentencePiece vocabulary.
-pub(super) fn scores(metadata: &Metadata, tokens: usize) -> Result<Vec<f32>, TokenizerError> {
+pub(super) fn scores(metadata: &Metadata, tokens: usize) -> Result<Cow<'_, [f32]>, TokenizerError> {
     let scores = required(metadata.f32s(SCORES)?, SCORES)?;
     same_length(SCORES, tokens, scores.len())?;
-    Ok(scores.into_owned())
+    Ok(scores)
 }
 
 /// What single tokens mean.
@@ -140,7 +146,10 @@ impl Roles {
         if sentence_piece && STRIPPING_ARCHITECTURES.contains(&architecture) {
             let special = vocabulary.iter().filter(|(_, kind, _)| matches!(kind, Kind::Control | Kind::UserDefined));
             let stripping = special.filter(|(.., bytes)| NOT_STRIPPING.iter().all(|text| text.as_bytes() != *bytes));
-            strips.extend(stripping.map(|(id, ..)| id));
+            for (id, ..) in stripping {
+                reserve("special tokens", &mut strips, 1)?;
+                strips.push(id);
+            }
             ends.extend(vocabulary.find_literal(ASSISTANT));
         }
         ends.sort_unstable();
@@ -150,7 +159,16 @@ impl Roles {
         let add_bos_default =
             matches!(scheme, Scheme::SentencePiece { .. } | Scheme::ByteLevel { whole_pieces: true, .. });
         let add_bos = metadata.bool(ADD_BOS)?.unwrap_or(add_bos_default);
-        let chat_template = metadata.str(CHAT_TEMPLATE)?.map(str::to_owned);
+        let chat_template = match metadata.str(CHAT_TEMPLATE)? {
+            Some(text) => {
+                let mut copy = String::new();
+                let full = |_| TokenizerError::OutOfMemory { what: "the chat template", bytes: text.len() };
+                copy.try_reserve_exact(text.len()).map_err(full)?;
+                copy.push_str(text);
+                Some(copy)
+            }
+            None => None,
+        };
         Ok(Self { bos, eos, add_bos, ends, strips, chat_template })
     }
 }

@@ -7,7 +7,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::TokenizerError;
+use super::{TokenizerError, reserve, with_room};
 
 /// Longest token, in bytes of its text. The longest real ones (runs of spaces) have 256; loading a SentencePiece
 /// vocabulary takes time in proportion to tokens times their length.
@@ -73,6 +73,14 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// Bytes of memory that it takes.
+    pub(super) fn len_bytes(&self) -> usize {
+        let Self { heap, ends, kinds, index, byte_ids: _ } = self;
+        heap.capacity()
+            + size_of::<u32>() * (ends.capacity() + index.slots.capacity())
+            + kinds.capacity() * size_of::<Kind>()
+    }
+
     /// Reads `tokens` (texts as stored) with one kind each.
     ///
     /// # Errors
@@ -87,10 +95,10 @@ impl Vocabulary {
             return Err(TokenizerError::TooLarge { what: "tokens", found: n, limit: MAX_TOKENS });
         }
         let mut vocabulary = Self {
-            heap: Vec::with_capacity(n * 8),
-            ends: Vec::with_capacity(n),
+            heap: with_room("texts of tokens", n * 8)?,
+            ends: with_room("tokens", n)?,
             kinds,
-            index: Index::with_capacity(n),
+            index: Index::with_room(n)?,
             byte_ids: [u32::MAX; 256],
         };
         for (id, text) in (0..).zip(tokens) {
@@ -112,6 +120,8 @@ impl Vocabulary {
             return Err(TokenizerError::TokenTooLong { id, bytes: text.len(), limit: MAX_TOKEN_BYTES });
         }
         let start = self.heap.len();
+        // No writing makes a text longer.
+        reserve("texts of tokens", &mut self.heap, text.len())?;
         let mut kind = self.kind(id).unwrap_or(Kind::Unused);
         match (kind, writing) {
             (Kind::Byte, Writing::SentencePiece) => {
@@ -308,8 +318,11 @@ const ID_BITS: u32 = 24;
 const FREE: u32 = u32::MAX;
 
 impl Index {
-    fn with_capacity(n: usize) -> Self {
-        Self { slots: vec![FREE; (n + n / 2).next_power_of_two().max(16)], state: RandomState::new() }
+    fn with_room(n: usize) -> Result<Self, TokenizerError> {
+        let count = (n + n / 2).next_power_of_two().max(16);
+        let mut slots = with_room("index of tokens", count)?;
+        slots.resize(count, FREE);
+        Ok(Self { slots, state: RandomState::new() })
     }
 
     fn hash(&self, class: Class, bytes: &[u8]) -> u64 {
