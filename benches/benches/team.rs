@@ -20,6 +20,7 @@ enum RuntimeError {
     Kernel(KernelError),
     Thread(std::io::Error),
     WorkerPanicked,
+    Cancelled,
 }
 
 impl From<KernelError> for RuntimeError {
@@ -38,7 +39,12 @@ mod exec {
     pub(crate) mod team;
 }
 
-use exec::team::Team;
+#[allow(dead_code, unreachable_pub, reason = "public in the library; nobody cancels here")]
+#[path = "../../runtime/src/cancel.rs"]
+mod cancel;
+
+use cancel::CancelToken;
+use exec::team::{Team, TeamUntil};
 
 /// Cost of a unit that is a chunk of its own.
 const DEAR: usize = usize::MAX;
@@ -60,7 +66,9 @@ fn meet(arrived: &AtomicUsize) {
 fn steps(c: &mut Criterion) {
     let pool = rayon_core::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
     let (one, two) = (Team::new(1, None).expect("threads"), Team::new(2, None).expect("threads"));
-    let empty = |team: &Team| team.run(2, DEAR, (), |_, ()| Ok(())).expect("no failure");
+    let never = CancelToken::default();
+    let (one, two) = (one.until(&never), two.until(&never));
+    let empty = |team: TeamUntil<'_>| team.run(2, DEAR, (), |_, ()| Ok(())).expect("no failure");
     let both = || {
         let arrived = AtomicUsize::new(0);
         two.each(2, DEAR, (), |_, ()| {
@@ -89,8 +97,8 @@ fn steps(c: &mut Criterion) {
                 });
             });
         };
-        bench("empty/threads=1", &|| empty(&one));
-        bench("empty/threads=2", &|| empty(&two));
+        bench("empty/threads=1", &|| empty(one));
+        bench("empty/threads=2", &|| empty(two));
         bench("meet/threads=2", &both);
         bench("join/threads=2", &join);
     }

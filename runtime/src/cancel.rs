@@ -5,7 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// A flag shared by a session and whoever may want to stop it; asked once a layer.
+/// A flag shared by a session and whoever may want to stop it; asked whenever a thread takes a chunk of work, which is
+/// 5 ms of it at most, or one unit of a step if that is more.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 

@@ -1,5 +1,7 @@
 //! The one error type of the runtime: every variant names the key, tensor, option or limit that is wrong.
 
+use std::time::Duration;
+
 use halfbyte_formats::{FormatError, QuantType};
 use halfbyte_kernels::KernelError;
 
@@ -138,6 +140,39 @@ pub enum RuntimeError {
         what: &'static str,
         /// How much.
         bytes: usize,
+    },
+    /// The memory budget does not have so much, after all that could go has gone.
+    #[error("memory budget exceeded: {need} bytes are needed, {have} are left")]
+    BudgetExceeded {
+        /// Bytes asked for.
+        need: usize,
+        /// Bytes left.
+        have: usize,
+    },
+    /// The scheduler's queue has no place left.
+    #[error("the queue is full: it holds {limit} requests")]
+    QueueFull {
+        /// Its length.
+        limit: usize,
+    },
+    /// A request waited too long for its turn.
+    #[error("the request waited {waited:?} in the queue: the limit is {limit:?}")]
+    QueueTimeout {
+        /// How long.
+        waited: Duration,
+        /// How long it may wait.
+        limit: Duration,
+    },
+    /// The scheduler was dropped before the request was done.
+    #[error("the scheduler was closed")]
+    SchedulerClosed,
+    /// A file of prefixes cannot be used.
+    #[error("prefix file: {what} at offset {offset}")]
+    PrefixFile {
+        /// What is wrong with it.
+        what: &'static str,
+        /// Where, in bytes.
+        offset: u64,
     },
     /// A worker thread could not be started.
     #[error("cannot start worker thread")]

@@ -2,7 +2,8 @@
 //!
 //! A [`Model`] is a memory-mapped GGUF file and what was checked about it: immutable, `Send + Sync`, cheap to clone.
 //! A [`Session`] is one conversation with it: it owns its keys and values, its sampler and its buffers, and can move
-//! between threads. There is no global state, no environment variable, no async, and no lifetime in a public type.
+//! between threads. A [`Scheduler`] shares a model among many callers. There is no global state, no environment variable,
+//! no async, and no lifetime in a public type.
 //!
 //! ```no_run
 //! use halfbyte::{Model, SessionOptions};
@@ -20,12 +21,14 @@
 
 #![deny(unsafe_code)]
 
+mod budget;
 mod cancel;
 #[cfg(feature = "chat")]
 pub mod chat;
 mod compat;
 mod config;
 mod error;
+mod estimate;
 mod exec;
 mod generate;
 mod kv;
@@ -35,17 +38,21 @@ mod memory;
 mod model;
 mod models;
 mod pack;
+mod prefix;
+mod sched;
 mod session;
 mod stats;
 pub mod text;
 mod weights;
 
+pub use budget::{Budget, BudgetMode};
 pub use cancel::CancelToken;
 pub use compat::{Compat, RopeFactors};
 pub use config::ModelConfig;
 pub use error::RuntimeError;
+pub use estimate::Estimate;
 pub use exec::FactorSet;
-pub use generate::{DEFAULT_SEED, Finish, Sampling, StopRules};
+pub use generate::{DEFAULT_SEED, Finish, Overflow, Sampling, StopRules};
 pub use halfbyte_formats::{
     FormatError, QuantType,
     gguf::{Gguf, Load, Metadata},
@@ -54,6 +61,11 @@ pub use halfbyte_kernels::{Isa, KernelError, KvType};
 pub use machine::{Advice, advice, available_memory};
 pub use model::{LoadOptions, Model};
 pub use pack::{PackPlan, PackStep};
+pub use prefix::{PrefixCache, PrefixEntry};
+pub use sched::{
+    ClassStats, ContextPolicy, Generation, Percentiles, Piece, Pressure, Priority, Request, RequestHandle, Scheduler,
+    SchedulerOptions, SchedulerStats, Update,
+};
 pub use session::{Event, Session, SessionOptions};
 pub use stats::Stats;
 
@@ -63,8 +75,13 @@ const _: () = {
     const fn moves<T: Send + 'static>() {}
     is_shared::<Model>();
     is_shared::<text::Tokenizer>();
+    is_shared::<Budget>();
     is_shared::<CancelToken>();
+    is_shared::<PrefixCache>();
     moves::<Session>();
+    moves::<Generation>();
+    const fn serves<T: Send + Sync + 'static>() {}
+    serves::<Scheduler>();
     moves::<text::Decoder>();
     moves::<RuntimeError>();
     #[cfg(feature = "chat")]

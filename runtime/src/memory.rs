@@ -9,7 +9,7 @@ use std::{
 use bytemuck::Pod;
 use memmap2::MmapMut;
 
-use crate::RuntimeError;
+use crate::{RuntimeError, budget::Lease};
 
 /// Buffers from this size on ask for pages of 2 MiB.
 const HUGE: usize = 4 << 20;
@@ -25,20 +25,35 @@ pub(crate) fn with_room<T>(what: &'static str, len: usize) -> Result<Vec<T>, Run
     Ok(out)
 }
 
+/// Appends `value`, where how many there will be is not known before.
+///
+/// # Errors
+/// [`RuntimeError::OutOfMemory`].
+pub(crate) fn push<T>(what: &'static str, list: &mut Vec<T>, value: T) -> Result<(), RuntimeError> {
+    let bytes = size_of::<T>().saturating_mul(list.len() + 1);
+    list.try_reserve(1).map_err(|_| RuntimeError::OutOfMemory { what, bytes })?;
+    list.push(value);
+    Ok(())
+}
+
 /// A slice of numbers in memory of its own, zero at first. Pages that nothing was written to cost address space only.
 pub(crate) struct Buffer<T> {
     /// Nothing for a length of zero.
     memory: Option<MmapMut>,
+    /// What it takes of a budget.
+    lease: Lease,
     elements: PhantomData<T>,
 }
 
 impl<T: Pod> Buffer<T> {
-    /// `shape[0] · shape[1]` zeros; `what` they are is only for the error.
+    /// `shape[0] · shape[1]` zeros, for which memory was set aside in `from` or is asked for; `what` they are is only
+    /// for the error.
     ///
     /// # Errors
-    /// [`RuntimeError::OutOfMemory`].
-    pub(crate) fn zeros(what: &'static str, shape: [usize; 2]) -> Result<Self, RuntimeError> {
+    /// [`RuntimeError::BudgetExceeded`], [`RuntimeError::OutOfMemory`].
+    pub(crate) fn zeros(from: &mut Lease, what: &'static str, shape: [usize; 2]) -> Result<Self, RuntimeError> {
         let bytes = shape[0].saturating_mul(shape[1]).saturating_mul(size_of::<T>());
+        let lease = from.take(bytes)?;
         let map = || -> Result<MmapMut, RuntimeError> {
             let memory = MmapMut::map_anon(bytes).map_err(|_| RuntimeError::OutOfMemory { what, bytes })?;
             #[cfg(target_os = "linux")]
@@ -48,7 +63,12 @@ impl<T: Pod> Buffer<T> {
             }
             Ok(memory)
         };
-        Ok(Self { memory: (bytes > 0).then(map).transpose()?, elements: PhantomData })
+        Ok(Self { memory: (bytes > 0).then(map).transpose()?, lease, elements: PhantomData })
+    }
+
+    /// Gives the memory back; what is left is that it was set aside.
+    pub(crate) fn into_lease(self) -> Lease {
+        self.lease
     }
 }
 

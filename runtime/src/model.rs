@@ -1,7 +1,7 @@
 //! A loaded model: immutable, shared by any number of sessions and threads.
 
 use std::{
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -11,11 +11,13 @@ use halfbyte_formats::gguf::{Gguf, Load};
 use halfbyte_kernels::{Isa, Kernels};
 
 use crate::{
-    Compat, RopeFactors, RuntimeError, Session, SessionOptions,
+    Budget, Compat, RopeFactors, RuntimeError, Session, SessionOptions,
+    budget::Lease,
     compat::Semantics,
     config::ModelConfig,
     exec::{Cores, Team},
     models::{self, Graph, Input},
+    prefix::Fingerprint,
     text::{Tokenizer, TokenizerOptions},
 };
 
@@ -55,6 +57,9 @@ pub struct LoadOptions {
     pub rope_factors: RopeFactors,
     /// How the vocabulary is read.
     pub tokenizer: TokenizerOptions,
+    /// What the model, and all sessions with it, may take of the memory; by default they are counted only. A copy of
+    /// the file ([`Load::Copy`]) counts while the model is there, a map does not.
+    pub budget: Budget,
 }
 
 /// A model and its vocabulary. Cloning is cheap; clones share everything.
@@ -70,6 +75,10 @@ struct Inner {
     kernels: Kernels,
     team: Team,
     load: Duration,
+    budget: Budget,
+    fingerprint: Fingerprint,
+    /// For the file, if it was copied.
+    _lease: Option<Lease>,
 }
 
 impl Model {
@@ -81,15 +90,20 @@ impl Model {
         Self::open_with(path, &LoadOptions::default())
     }
 
-    /// Opens the model at `path`. Weights stay in the mapped file; nothing is copied but norms, biases and rope factors.
+    /// Opens the model at `path`. Weights stay in the mapped file; nothing is copied but norms, biases and rope
+    /// factors.
     ///
     /// # Errors
     /// A [`RuntimeError`] that names the key, tensor or byte offset at fault.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, RuntimeError> {
         let start = Instant::now();
+        let path = path.as_ref();
+        // Before the copy is made.
+        let copies = options.load == Load::Copy;
+        let lease = copies.then(|| options.budget.ask(options.file_bytes(path))).transpose()?;
         let file = Gguf::open_with(path, options.load)?;
         let mtp = options.mtp.as_ref().map(|path| Gguf::open_with(path, options.load)).transpose()?;
-        Self::load(start, &file, mtp.as_ref(), options)
+        Self::load(start, &file, mtp.as_ref(), options, lease)
     }
 
     /// Loads a model from opened files: its own and, if it is not in there, that of its multi-token-prediction
@@ -98,40 +112,31 @@ impl Model {
     /// # Errors
     /// As [`Model::open_with`].
     pub fn from_gguf(file: &Gguf, mtp: Option<&Gguf>, options: &LoadOptions) -> Result<Self, RuntimeError> {
-        Self::load(Instant::now(), file, mtp, options)
+        Self::load(Instant::now(), file, mtp, options, None)
     }
 
-    fn load(start: Instant, file: &Gguf, mtp: Option<&Gguf>, options: &LoadOptions) -> Result<Self, RuntimeError> {
+    fn load(
+        start: Instant,
+        file: &Gguf,
+        mtp: Option<&Gguf>,
+        options: &LoadOptions,
+        lease: Option<Lease>,
+    ) -> Result<Self, RuntimeError> {
         let span = tracing::info_span!("load", architecture = tracing::field::Empty);
         let _entered = span.enter();
-        let Cores { count: threads, bound } = match options.threads {
-            Some(count) => Cores { count, bound: None },
-            None => Cores::fast(MAX_THREADS),
-        };
-        if !(1..=MAX_THREADS).contains(&threads) {
-            return Err(RuntimeError::InvalidOption {
-                option: "threads",
-                found: threads.to_string(),
-                expected: format!("1 to {MAX_THREADS}"),
-            });
-        }
-        let kernels = match options.isa {
-            Some(isa) => Kernels::with_isa(isa)?,
-            None => Kernels::detect(),
-        };
-        let mut config = ModelConfig::from_metadata(file.metadata())?;
+        let Parts { config, graph, tokenizer, kernels, cores } = Parts::new(file, mtp, options)?;
         span.record("architecture", config.architecture.as_str());
-        let semantics = Semantics { compat: options.compat, factors: options.rope_factors };
-        let graph = models::load(&Input { file, sidecar: mtp, kernels, semantics }, &mut config)?;
-        let tokenizer = match file.metadata().value("tokenizer.ggml.model") {
-            Some(_) => Some(Tokenizer::from_metadata_with(file.metadata(), &options.tokenizer)?),
-            None => None,
-        };
-        let team = Team::new(threads, bound.as_ref())?;
+        let team = Team::new(cores.count, cores.bound.as_ref())?;
         let load = start.elapsed();
-        let processors = team.processors();
+        let (threads, processors) = (team.threads(), team.processors());
         tracing::debug!(isa = kernels.isa().name(), threads, ?processors, ?load, "model loaded");
-        Ok(Self { inner: Arc::new(Inner { config, graph, tokenizer, kernels, team, load }) })
+        let (isa, budget) = (kernels.isa().name(), options.budget.clone());
+        // Another version may order sums otherwise.
+        let version = env!("CARGO_PKG_VERSION");
+        let arithmetic = format!("{version} {isa} {:?} {:?}", options.compat, options.rope_factors);
+        let fingerprint = Fingerprint::new(file, &config, &arithmetic)?;
+        let inner = Inner { config, graph, tokenizer, kernels, team, load, budget, fingerprint, _lease: lease };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A new, empty session.
@@ -191,6 +196,16 @@ impl Model {
         self.inner.graph.decode_bytes()
     }
 
+    /// What the model and its sessions may take of the memory, and what they take now.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
+    }
+
+    pub(crate) fn fingerprint(&self) -> &Fingerprint {
+        &self.inner.fingerprint
+    }
+
     pub(crate) fn graph(&self) -> &dyn Graph {
         &*self.inner.graph
     }
@@ -201,6 +216,54 @@ impl Model {
 
     pub(crate) fn team(&self) -> &Team {
         &self.inner.team
+    }
+}
+
+impl LoadOptions {
+    /// Bytes of the model's files (of the first part, if there are several). What is wrong with a path is told by who
+    /// opens it.
+    pub(crate) fn file_bytes(&self, path: &Path) -> usize {
+        let files = [Some(path), self.mtp.as_deref()].into_iter().flatten();
+        let bytes = files.filter_map(|path| usize::try_from(fs::metadata(path).ok()?.len()).ok());
+        bytes.fold(0, usize::saturating_add)
+    }
+}
+
+/// What files are made into.
+pub(crate) struct Parts {
+    pub(crate) config: ModelConfig,
+    pub(crate) graph: Box<dyn Graph>,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) kernels: Kernels,
+    pub(crate) cores: Cores,
+}
+
+impl Parts {
+    /// Of the model in `file` and, if it is not in there, its multi-token-prediction layer.
+    pub(crate) fn new(file: &Gguf, mtp: Option<&Gguf>, options: &LoadOptions) -> Result<Self, RuntimeError> {
+        let cores = match options.threads {
+            Some(count) => Cores { count, bound: None },
+            None => Cores::fast(MAX_THREADS),
+        };
+        if !(1..=MAX_THREADS).contains(&cores.count) {
+            return Err(RuntimeError::InvalidOption {
+                option: "threads",
+                found: cores.count.to_string(),
+                expected: format!("1 to {MAX_THREADS}"),
+            });
+        }
+        let kernels = match options.isa {
+            Some(isa) => Kernels::with_isa(isa)?,
+            None => Kernels::detect(),
+        };
+        let mut config = ModelConfig::from_metadata(file.metadata())?;
+        let semantics = Semantics { compat: options.compat, factors: options.rope_factors };
+        let graph = models::load(&Input { file, sidecar: mtp, kernels, semantics }, &mut config)?;
+        let tokenizer = match file.metadata().value("tokenizer.ggml.model") {
+            Some(_) => Some(Tokenizer::from_metadata_with(file.metadata(), &options.tokenizer)?),
+            None => None,
+        };
+        Ok(Self { config, graph, tokenizer, kernels, cores })
     }
 }
 

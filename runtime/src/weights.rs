@@ -9,7 +9,10 @@ use halfbyte_formats::{
 };
 use halfbyte_kernels::{KernelError, Kernels, PackedMatrix};
 
-use crate::RuntimeError;
+use crate::{
+    RuntimeError,
+    memory::{push, with_room},
+};
 
 /// Names listed in [`RuntimeError::UnexpectedTensors`].
 const LISTED: usize = 8;
@@ -22,8 +25,13 @@ pub(crate) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    pub(crate) fn new(file: &'a Gguf, kernels: Kernels) -> Self {
-        Self { file, kernels, taken: HashSet::new() }
+    /// # Errors
+    /// [`RuntimeError::OutOfMemory`].
+    pub(crate) fn new(file: &'a Gguf, kernels: Kernels) -> Result<Self, RuntimeError> {
+        let (mut taken, tensors) = (HashSet::new(), file.tensors().len());
+        let bytes = tensors.saturating_mul(size_of::<&str>());
+        taken.try_reserve(tensors).map_err(|_| RuntimeError::OutOfMemory { what: "names of tensors", bytes })?;
+        Ok(Self { file, kernels, taken })
     }
 
     fn optional(&mut self, name: &str) -> Option<&'a Tensor> {
@@ -68,7 +76,8 @@ impl<'a> Weights<'a> {
                 found: tensor.ty,
             });
         }
-        let mut out = vec![0.0; len];
+        let mut out = with_room("a vector", len)?;
+        out.resize(len, 0.0);
         quant::decode(tensor.ty, &tensor.data, &mut out)?;
         Ok(out)
     }
@@ -89,7 +98,7 @@ impl<'a> Weights<'a> {
     ) -> Result<[PackedMatrix; N], RuntimeError> {
         let parts = if self.contains(fused) {
             let tensor = self.tensor(fused, &[depth, rows.iter().sum()])?;
-            self.runs(fused, tensor, &rows, depth)?
+            self.runs(fused, tensor, rows.into_iter(), depth)?
         } else {
             names.iter().zip(rows).map(|(name, part)| self.matrix(name, part, depth)).collect::<Result<_, _>>()?
         };
@@ -107,16 +116,21 @@ impl<'a> Weights<'a> {
         depth: usize,
     ) -> Result<Vec<[PackedMatrix; N]>, RuntimeError> {
         let all = if N == 1 && !self.contains(stack) && self.contains(&single(0)) {
-            (0..count).map(|e| self.matrix(&single(e), rows[0], depth)).collect::<Result<Vec<_>, _>>()?
+            let mut all = Vec::new();
+            for expert in 0..count {
+                push("experts", &mut all, self.matrix(&single(expert), rows[0], depth)?)?;
+            }
+            all
         } else {
             let tensor = self.tensor(stack, &[depth, rows.iter().sum(), count])?;
-            self.runs(stack, tensor, &rows.repeat(count), depth)?
+            self.runs(stack, tensor, rows.into_iter().cycle().take(N * count), depth)?
         };
         if let Some(one) = all.first() {
             one.storage().read_sparsely();
         }
-        let (each, _) = all.as_chunks::<N>();
-        Ok(each.to_vec())
+        let mut each = with_room("experts", count)?;
+        each.extend_from_slice(all.as_chunks().0);
+        Ok(each)
     }
 
     /// Cuts a tensor into matrices of so many rows each; a packed one between panels.
@@ -124,7 +138,7 @@ impl<'a> Weights<'a> {
         &self,
         name: &str,
         tensor: &Tensor,
-        rows: &[usize],
+        rows: impl Iterator<Item = usize>,
         depth: usize,
     ) -> Result<Vec<PackedMatrix>, RuntimeError> {
         // Rows that lie together, and their bytes.
@@ -132,17 +146,18 @@ impl<'a> Weights<'a> {
             Some(ty) => (PANEL_ROWS, ty.matrix_bytes(1, depth)?),
             None => (1, tensor.ty.row_bytes(depth)?),
         };
-        let mut end = 0;
-        let mut cut = |&rows: &usize| {
+        let (mut matrices, mut end) = (Vec::new(), 0);
+        for rows in rows {
             let start = end;
             end += rows;
             if !start.is_multiple_of(together) {
                 return Err(RuntimeError::PackedCut { name: name.to_owned(), row: start });
             }
             let bytes = start / together * bytes..end.div_ceil(together) * bytes;
-            self.pack(name, tensor, rows, depth, tensor.data.slice(bytes)?)
-        };
-        rows.iter().map(&mut cut).collect()
+            let matrix = self.pack(name, tensor, rows, depth, tensor.data.slice(bytes)?)?;
+            push("matrices of a tensor", &mut matrices, matrix)?;
+        }
+        Ok(matrices)
     }
 
     /// Biases over the same input, as vectors of their own or stacked in one called `fused`.
@@ -154,10 +169,13 @@ impl<'a> Weights<'a> {
     ) -> Result<[Vec<f32>; N], RuntimeError> {
         let mut parts = Vec::with_capacity(N);
         if self.contains(fused) {
-            let mut rest = self.vector(fused, rows.iter().sum())?;
-            for part in rows {
-                let tail = rest.split_off(part);
-                parts.push(std::mem::replace(&mut rest, tail));
+            let all = self.vector(fused, rows.iter().sum())?;
+            let mut start = 0;
+            for len in rows {
+                let mut part = with_room("a vector", len)?;
+                part.extend_from_slice(&all[start..start + len]);
+                parts.push(part);
+                start += len;
             }
         } else {
             for (name, part) in names.iter().zip(rows) {

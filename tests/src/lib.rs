@@ -3,10 +3,14 @@
 mod experts;
 mod golden;
 mod parts;
+mod requests;
 
 pub use experts::{EXPERTS, experts_model};
 pub use golden::{Case, Golden, Truth};
 pub use parts::{Part, Parts};
+pub use requests::{Random, alone, random_request, read, tiny_mimo};
+
+use std::fs;
 
 use std::{env, path::PathBuf};
 
@@ -90,4 +94,22 @@ pub fn argmax(logits: &[f32]) -> u32 {
 #[must_use]
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// How often a test goes round that gets better by it: `default` times, or what `HALFBYTE_TEST_ROUNDS` says.
+#[must_use]
+pub fn rounds(default: usize) -> usize {
+    match std::env::var("HALFBYTE_TEST_ROUNDS") {
+        Ok(rounds) => rounds.parse().expect("HALFBYTE_TEST_ROUNDS is a number"),
+        Err(_) => default,
+    }
+}
+
+/// A line of `/proc/self/smaps_rollup`, in bytes: `Rss`, `Anonymous` and others. What `/proc/self/status` says instead
+/// may be late by 64 pages a thread. Nothing where there is no such file.
+#[must_use]
+pub fn memory(line: &str) -> Option<usize> {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'))?;
+    Some(found.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
 }

@@ -12,4 +12,4 @@ pub use rope::FactorSet;
 pub(crate) use rope::Rotations;
 pub(crate) use scratch::{LOGIT_ROWS, MoeScratch, Scratch};
 pub(crate) use split::{Batch, Batches, Chunks, Grid, Groups, HalvesOfHeads, MAX_BATCH, PageParts, Rows, Window};
-pub(crate) use team::Team;
+pub(crate) use team::{Team, TeamUntil};

@@ -2,13 +2,16 @@
 //!
 //! Shapes are for up to `batch` tokens at a time; a pass over fewer uses the front of each buffer.
 
+use std::ops::Range;
+
 use halfbyte_kernels::ops;
 
 use super::rope::{FactorSet, Rotations};
 use crate::{
-    RuntimeError,
+    Model, RuntimeError,
+    budget::Lease,
     config::ModelConfig,
-    generate::PEAK_RUN,
+    generate::{Logits, PEAK_RUN},
     layers::{Dispatch, Inputs, Routes},
     memory::{Buffer, with_room},
 };
@@ -20,6 +23,7 @@ pub(crate) const LOGIT_ROWS: usize = 8;
 pub(crate) struct Scratch {
     /// Tokens a pass may hold.
     pub(crate) batch: usize,
+    vocab: usize,
     /// The residual stream: (batch, hidden).
     pub(crate) x: Buffer<f32>,
     /// The stream, normalised: (batch, hidden).
@@ -55,8 +59,17 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// For sequences of up to `context` tokens.
-    pub(crate) fn new(config: &ModelConfig, vocab: usize, batch: usize, context: usize) -> Result<Self, RuntimeError> {
+    /// For sequences of up to `context` tokens. Without `middle` the middle of the feed-forward layer, and the inputs of
+    /// experts, exist in 8 bits only.
+    pub(crate) fn new(
+        from: &mut Lease,
+        config: &ModelConfig,
+        vocab: usize,
+        batch: usize,
+        context: usize,
+        middle: bool,
+    ) -> Result<Self, RuntimeError> {
+        let ffn = if middle { config.ffn } else { 0 };
         let what = "activations";
         let parts = ops::part_len(config.heads, config.head_dim)?;
         let half = config.rope_dim / 2;
@@ -65,29 +78,44 @@ impl Scratch {
         let slots = if config.experts > 0 { Dispatch::slots(batch) } else { batch };
         Ok(Self {
             batch,
-            x: Buffer::zeros(what, [batch, config.hidden])?,
-            normed: Inputs::new(what, batch, config.hidden)?,
-            delta: Buffer::zeros(what, [batch, delta])?,
-            q: Buffer::zeros(what, [batch, config.q_rows()])?,
-            k: Buffer::zeros(what, [batch, config.kv_rows()])?,
-            v: Buffer::zeros(what, [batch, config.kv_rows()])?,
-            attended: Inputs::new(what, batch, config.q_rows())?,
-            parts: Buffer::zeros(what, [context.div_ceil(ops::KV_SPLIT), parts])?,
-            inner: Inputs::new(what, slots, config.ffn)?,
-            up: Buffer::zeros(what, [slots, config.ffn])?,
-            cos: Buffer::zeros(what, [batch, half])?,
-            sin: Buffer::zeros(what, [batch, half])?,
-            moe: MoeScratch::new(config, batch)?,
-            pairs: Inputs::new(what, batch, pairs)?,
-            logits: Buffer::zeros("logits", [LOGIT_ROWS.min(batch), vocab])?,
-            peaks: Buffer::zeros("logits", [vocab.div_ceil(PEAK_RUN), 1])?,
+            vocab,
+            x: Buffer::zeros(from, what, [batch, config.hidden])?,
+            normed: Inputs::new(from, what, batch, config.hidden)?,
+            delta: Buffer::zeros(from, what, [batch, delta])?,
+            q: Buffer::zeros(from, what, [batch, config.q_rows()])?,
+            k: Buffer::zeros(from, what, [batch, config.kv_rows()])?,
+            v: Buffer::zeros(from, what, [batch, config.kv_rows()])?,
+            attended: Inputs::new(from, what, batch, config.q_rows())?,
+            parts: Buffer::zeros(from, what, [context.div_ceil(ops::KV_SPLIT), parts])?,
+            inner: Inputs::with_floats(from, what, slots, [ffn, config.ffn])?,
+            up: Buffer::zeros(from, what, [slots, ffn])?,
+            cos: Buffer::zeros(from, what, [batch, half])?,
+            sin: Buffer::zeros(from, what, [batch, half])?,
+            moe: MoeScratch::new(from, config, batch, middle)?,
+            pairs: Inputs::new(from, what, batch, pairs)?,
+            logits: Buffer::zeros(from, "logits", [LOGIT_ROWS.min(batch), vocab])?,
+            peaks: Buffer::zeros(from, "logits", [vocab.div_ceil(PEAK_RUN), 1])?,
         })
     }
 
-    /// Fills `cos` and `sin` for positions `start..start + tokens`.
-    pub(crate) fn rotate(&mut self, rotations: &Rotations, set: FactorSet, start: usize, tokens: usize) {
-        let live = ..tokens * self.cos.len().checked_div(self.batch).unwrap_or(0);
-        rotations.fill(set, start, &mut self.cos[live], &mut self.sin[live]);
+    /// For sessions with `model`.
+    pub(crate) fn of(from: &mut Lease, model: &Model, batch: usize, context: usize) -> Result<Self, RuntimeError> {
+        let graph = model.graph();
+        Self::new(from, model.config(), graph.vocab(), batch, context, graph.has_float_middle())
+    }
+
+    /// The logits in the first row.
+    pub(crate) fn last_logits(&self) -> Logits<'_> {
+        let vocab = self.vocab;
+        let peaks = self.peaks.get(..vocab.div_ceil(PEAK_RUN)).unwrap_or_default();
+        Logits { values: self.logits.get(..vocab).unwrap_or_default(), peaks }
+    }
+
+    /// Fills the given rows of `cos` and `sin` for the positions from `start` on.
+    pub(crate) fn rotate(&mut self, rotations: &Rotations, set: FactorSet, start: usize, rows: Range<usize>) {
+        let half = self.cos.len().checked_div(self.batch).unwrap_or(0);
+        let live = rows.start * half..rows.end * half;
+        rotations.fill(set, start, &mut self.cos[live.clone()], &mut self.sin[live]);
     }
 }
 
@@ -104,16 +132,17 @@ pub(crate) struct MoeScratch {
 }
 
 impl MoeScratch {
-    fn new(config: &ModelConfig, batch: usize) -> Result<Self, RuntimeError> {
+    fn new(from: &mut Lease, config: &ModelConfig, batch: usize, middle: bool) -> Result<Self, RuntimeError> {
         let what = "activations of experts";
         let batch = if config.experts > 0 { batch } else { 0 };
+        let floats = if middle { config.hidden } else { 0 };
         let mut routes = with_room(what, batch)?;
         routes.resize(batch, Routes::default());
         Ok(Self {
-            scores: Buffer::zeros(what, [batch, config.experts])?,
+            scores: Buffer::zeros(from, what, [batch, config.experts])?,
             routes,
             dispatch: Dispatch::new(what, batch, config.experts)?,
-            input: Inputs::new(what, Dispatch::slots(batch), config.hidden)?,
+            input: Inputs::with_floats(from, what, Dispatch::slots(batch), [floats, config.hidden])?,
         })
     }
 }

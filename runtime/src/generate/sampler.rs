@@ -131,6 +131,11 @@ impl Sampler {
         Ok(Self { random: self.random.clone(), ..Self::new(self.options.clone(), vocab)? })
     }
 
+    /// Bytes of the buffers that grow with the vocabulary.
+    pub(crate) fn buffer_bytes(vocab: usize) -> usize {
+        vocab.saturating_mul(size_of::<(u32, f32)>()).saturating_add(vocab.div_ceil(PEAK_RUN) * size_of::<f32>())
+    }
+
     pub(crate) fn seed(&self) -> u64 {
         self.options.seed
     }

@@ -33,6 +33,23 @@ impl Finish {
     }
 }
 
+/// What happens when a generation has filled the context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It ends: [`Finish::ContextFull`].
+    #[default]
+    Stop,
+    /// It fails: [`RuntimeError::ContextFull`].
+    Error,
+    /// It goes on. The first `keep` tokens stay (a system prompt, say), the older half of the others is dropped, and
+    /// the younger half is run again. A prompt that is longer than the context is refused as ever.
+    Slide {
+        /// Tokens at the start that are never dropped; less than the context has.
+        keep: usize,
+    },
+}
+
 /// What ends a generation, besides a full context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

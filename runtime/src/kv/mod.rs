@@ -1,5 +1,7 @@
-//! Keys and values of the tokens a session has seen.
+//! Keys and values of the tokens that sequences have seen.
 
 mod cache;
+mod pass;
 
-pub(crate) use cache::{KvCache, LayerKv};
+pub(crate) use cache::{KvCache, LayerPages, Page};
+pub(crate) use pass::{LayerKv, MAX_SEQUENCES};

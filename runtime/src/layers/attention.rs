@@ -41,10 +41,11 @@ pub(crate) enum Heads {
     All,
 }
 
-/// Tokens of a pass that a step works on: `first..first + tokens` of it, at positions from `start + first` on.
+/// Tokens of a pass that a step works on: `first..first + tokens` of it, at positions from `start + first` on. Tokens
+/// of different sequences are counted from 0.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
-    /// Position of the first token of the pass.
+    /// Position of the first token of the pass, or 0.
     pub(crate) start: usize,
     pub(crate) first: usize,
     pub(crate) tokens: usize,
@@ -63,7 +64,7 @@ impl Attention {
         exec: Exec<'_>,
         config: &ModelConfig,
         scratch: &mut Scratch,
-        kv: &mut LayerKv<'_>,
+        kv: &mut LayerKv<'_, '_>,
         which: Heads,
         run: Run,
     ) -> Result<(), RuntimeError> {
@@ -74,8 +75,8 @@ impl Attention {
             Rows::new(&mut k[..tokens * config.kv_rows()], config.kv_rows(), dim),
             Rows::new(&mut v[..tokens * config.kv_rows()], config.kv_rows(), dim),
         );
-        let (layout, start) = (kv.layout, run.start + run.first);
-        let mut pages = kv.parts(start..start + tokens)?;
+        let (layout, start) = (kv.layout(), run.start + run.first);
+        let (mut pages, slots) = kv.parts(start..start + tokens)?;
         let [keys, values] = pages.halves(layout.half_bytes()?);
         let queries = if which == Heads::KeysAndValues { 0 } else { config.heads };
         let kv_heads = if which == Heads::Queries { 0 } else { config.kv_heads };
@@ -97,7 +98,7 @@ impl Attention {
         };
         let append = |part: KvPart, mut halves: HalvesOfHeads<'_>, rows: &mut Tile<'_>| {
             (0..tokens).try_for_each(|token| {
-                let (page, slot) = ((start + token) / KV_PAGE, (start + token) % KV_PAGE);
+                let (page, slot) = slots.of(token);
                 rows.row_mut(token).chunks_exact(dim).enumerate().try_for_each(|(head, row)| {
                     ops::kv_append(exec.kernels, &layout, part, halves.half(page, head), slot, row)
                 })
@@ -126,26 +127,32 @@ impl Attention {
         })
     }
 
-    /// `x += O attention(q, keys, values)` for the tokens of `run`, which are the first rows of `scratch.q` and `scratch.x`.
+    /// `x += O attention(q, keys, values)` for the tokens of `run`, which are the first rows of `scratch.q` and
+    /// `scratch.x`.
     ///
-    /// Query head `i` reads key-value head `i / (heads / kv_heads)`; scores are scaled by `1 / sqrt(head_dim)`; position
-    /// `p` sees `max(0, p + 1 - window)..=p`.
+    /// Query head `i` reads key-value head `i / (heads / kv_heads)`; scores are scaled by `1 / sqrt(head_dim)`;
+    /// position `p` sees `max(0, p + 1 - window)..=p`.
     pub(crate) fn attend(
         &self,
         exec: Exec<'_>,
         config: &ModelConfig,
         scratch: &mut Scratch,
-        kv: &LayerKv<'_>,
+        kv: &LayerKv<'_, '_>,
         run: Run,
     ) -> Result<(), RuntimeError> {
         let (tokens, q_rows) = (run.tokens, config.q_rows());
         let Scratch { x, q, attended, parts, .. } = scratch;
         let (q, out) = (&q[..tokens * q_rows], &mut attended.f32[..tokens * q_rows]);
         let scale = 1.0 / (config.head_dim as f32).sqrt();
-        let step =
-            AttentionGqa { layout: &kv.layout, pages: kv, pos: run.start + run.first, window: config.window, scale };
+        let (layout, singles) = (&kv.layout(), kv.singles());
+        let ((single_q, q), (single_out, out)) = (q.split_at(singles * q_rows), out.split_at_mut(singles * q_rows));
+        if singles > 0 {
+            attend_by_rows(exec, config, kv, scale, single_q, single_out)?;
+        }
+        let (pages, pos) = kv.seen(singles, run.start + run.first);
+        let step = AttentionGqa { layout, pages: &pages, pos, window: config.window, scale };
         let whole_heads = config.kv_heads.is_multiple_of(exec.team.threads());
-        if tokens == 1 && step.splits().len() > 1 && !whole_heads {
+        if tokens - singles == 1 && step.splits().len() > 1 && !whole_heads {
             attend_in_parts(exec, &step, q, parts, out)?;
         } else {
             attend_to_heads(exec, &step, q, q_rows, out)?;
@@ -179,8 +186,31 @@ fn attend_to_heads(
     })
 }
 
-/// The same for one token, when its heads alone would leave threads without work. One unit is the query group of one key-value
-/// head over one split of the sequence; then heads are put together.
+/// The same for tokens of different sequences. One unit is the query group of one key-value head, for one token.
+fn attend_by_rows(
+    exec: Exec<'_>,
+    config: &ModelConfig,
+    kv: &LayerKv<'_, '_>,
+    scale: f32,
+    q: &[f32],
+    out: &mut [f32],
+) -> Result<(), RuntimeError> {
+    let (layout, kv_heads, q_rows) = (&kv.layout(), config.kv_heads, config.q_rows());
+    let group = q_rows / kv_heads;
+    let longest = (0..out.len() / q_rows).map(|row| kv.seen(row, 0).1 + 1).max().unwrap_or(1);
+    let split = Grid::new(out, q_rows, [1, group]);
+    let work = 2 * COST * longest.next_multiple_of(KV_PAGE) * group;
+    exec.team.each(split.units(), work, split, |unit, mut out| {
+        let (row, kv_head) = (unit / kv_heads, unit % kv_heads);
+        let (pages, pos) = kv.seen(row, 0);
+        let step = AttentionGqa { layout, pages: &pages, pos, window: config.window, scale };
+        let q = Queries { data: &q[row * q_rows + kv_head * group..], stride: q_rows };
+        ops::attention_gqa(exec.kernels, &step, kv_head, q, &mut out)
+    })
+}
+
+/// The same for one token, when its heads alone would leave threads without work. One unit is the query group of one
+/// key-value head over one split of the sequence; then heads are put together.
 fn attend_in_parts(
     exec: Exec<'_>,
     step: &AttentionGqa<'_>,

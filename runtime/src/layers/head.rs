@@ -74,7 +74,8 @@ pub(crate) fn head(
     }
 }
 
-fn fill_peaks(logits: &[f32], peaks: &mut [f32]) {
+/// The largest of each run of `logits`.
+pub(crate) fn fill_peaks(logits: &[f32], peaks: &mut [f32]) {
     for (peak_of_run, run) in peaks.iter_mut().zip(logits.chunks(PEAK_RUN)) {
         *peak_of_run = peak(run);
     }

@@ -5,6 +5,7 @@ use halfbyte_kernels::{ActivationType, Activations, KernelError, PackedMatrix, o
 use super::Exec;
 use crate::{
     RuntimeError,
+    budget::Lease,
     exec::{Batch, Batches, Chunks},
     memory::Buffer,
 };
@@ -41,9 +42,19 @@ impl<'a> Input<'a> {
 }
 
 impl Inputs {
-    pub(crate) fn new(what: &'static str, batch: usize, width: usize) -> Result<Self, RuntimeError> {
+    pub(crate) fn new(from: &mut Lease, what: &'static str, batch: usize, width: usize) -> Result<Self, RuntimeError> {
+        Self::with_floats(from, what, batch, [width, width])
+    }
+
+    /// Inputs of which `floats` elements a token, all or none, are kept as they are.
+    pub(crate) fn with_floats(
+        from: &mut Lease,
+        what: &'static str,
+        batch: usize,
+        [floats, width]: [usize; 2],
+    ) -> Result<Self, RuntimeError> {
         let words = quantized_words(batch, width).unwrap_or(0);
-        Ok(Self { f32: Buffer::zeros(what, [batch, width])?, q8: Buffer::zeros(what, [words, 1])?, width })
+        Ok(Self { f32: Buffer::zeros(from, what, [batch, floats])?, q8: Buffer::zeros(from, what, [words, 1])?, width })
     }
 
     /// Inputs of a token.
@@ -58,7 +69,7 @@ impl Inputs {
 
     /// Those of some tokens, if they were rounded apart from those before.
     pub(crate) fn batch(&self, Batch { first, tokens }: Batch) -> Input<'_> {
-        let f32 = &self.f32[first * self.width..][..tokens * self.width];
+        let f32 = self.f32.get(first * self.width..(first + tokens) * self.width).unwrap_or(&[]);
         Input { f32, q8: &self.q8[self.words(first)..][..self.words(tokens)] }
     }
 

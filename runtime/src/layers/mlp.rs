@@ -64,7 +64,8 @@ impl Mlp {
         self.down.forward(exec, inner.of(tokens), store, out)
     }
 
-    fn is_fused(&self) -> bool {
+    /// Whether its middle exists in 8 bits only.
+    pub(crate) fn is_fused(&self) -> bool {
         let all = [&self.gate, &self.up, &self.down];
         all.iter().all(|linear| linear.wants_q8()) && self.gate.bias.is_empty() && self.up.bias.is_empty()
     }

@@ -3,9 +3,9 @@
 use std::{fs, iter};
 
 /// Memory that this process can take before the system has to take some from others, in bytes: `MemAvailable` of Linux,
-/// or less if a control group (version 1 or 2, as those of containers and of Android) has less left. Pages of files
-/// that nobody has looked at for long count as free, as they do in `MemAvailable`. `None` where the system does not
-/// say.
+/// or less if a control group (version 1 or 2, as those of containers and of Android) or the limit of its address space
+/// (`RLIMIT_AS`) leaves less. Pages of files that nobody has looked at for long count as free, as they do in
+/// `MemAvailable`. `None` where the system does not say.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
     available(|path| fs::read_to_string(path).ok())
@@ -13,11 +13,24 @@ pub fn available_memory() -> Option<u64> {
 
 /// Of the files of which `read` gives the text.
 fn available(read: impl Fn(&str) -> Option<String>) -> Option<u64> {
-    let meminfo = read("/proc/meminfo")?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let system = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)?;
+    let system = kib(&read("/proc/meminfo").unwrap_or_default(), "MemAvailable:");
     let groups = read("/proc/self/cgroup").unwrap_or_default();
-    groups.lines().flat_map(|line| left(line, &read)).chain([system]).min()
+    groups.lines().flat_map(|line| left(line, &read)).chain(system).chain(address_space(&read)).min()
+}
+
+/// The number after `name` at the start of a line, which counts KiB, in bytes.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// What `RLIMIT_AS` leaves.
+fn address_space(read: &impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let limits = read("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    // Without a limit the word is no number.
+    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(kib(&read("/proc/self/status")?, "VmSize:")?))
 }
 
 /// Names of the files of a control group.
@@ -86,6 +99,17 @@ mod tests {
         let groups = ("/proc/self/cgroup", "4:memory:/\n3:cpuset:/top-app\n0::/uid_10234/pid_4711\n");
         let unlimited = ("/dev/memcg/memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(of(&[groups, unlimited, ("/dev/memcg/memory.usage_in_bytes", "7000000000\n")]), Some(SYSTEM));
+    }
+
+    #[test]
+    fn a_process_has_what_its_address_space_leaves() {
+        let of = |limit: &str| {
+            let limits = format!("Limit  Soft Limit  Hard Limit  Units\nMax address space   {limit}  unlimited  bytes\n");
+            of(&[("/proc/self/limits", &limits), ("/proc/self/status", "VmPeak: 9 kB\nVmSize:\t    1000 kB\n")])
+        };
+        assert_eq!(of("3000000"), Some(3_000_000 - 1000 * 1024));
+        assert_eq!(of("3000"), Some(0));
+        assert_eq!(of("unlimited"), Some(SYSTEM));
     }
 
     #[test]

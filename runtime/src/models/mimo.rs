@@ -14,7 +14,7 @@ use crate::{
     RuntimeError,
     config::ModelConfig,
     exec::{Rotations, Scratch},
-    kv::KvCache,
+    kv::{KvCache, LayerKv},
     layers::{Exec, Linear, Norm, Store, Want, embed, head},
     weights::Weights,
 };
@@ -43,10 +43,10 @@ struct Mtp {
 /// Loads the trunk from its file, and the MTP layer from the sidecar or from the same file.
 pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dyn Graph>, RuntimeError> {
     let Input { file, sidecar, kernels, semantics } = *input;
-    let mut weights = Weights::new(file, kernels);
+    let mut weights = Weights::new(file, kernels)?;
     let (embed, output) = trunk::embedding_and_head(file, &mut weights, config)?;
     let norm = norm(&mut weights, config, OUTPUT_NORM)?;
-    let blocks = (0..config.layers).map(|n| block(&mut weights, config, n)).collect::<Result<_, _>>()?;
+    let blocks = trunk::blocks(config, |n| block(&mut weights, config, n))?;
     let rotations = Rotations::plain(config, semantics)?;
 
     let mtp = match sidecar {
@@ -60,7 +60,7 @@ pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dy
             if let Some((key, [expected, found])) = config.difference(&theirs) {
                 return Err(disagreement(&format!("{}.{key}", config.architecture), found, expected));
             }
-            let mut weights = Weights::new(sidecar, kernels);
+            let mut weights = Weights::new(sidecar, kernels)?;
             // Exports of this kind by llama.cpp repeat what the trunk already has.
             for name in [TOKEN_EMBD, OUTPUT_NORM, OUTPUT] {
                 weights.ignore(name);
@@ -143,6 +143,18 @@ impl Graph for Mimo {
         self.trunk.forward(exec, scratch, cache, tokens, want)
     }
 
+    fn forward_many(
+        &self,
+        exec: Exec<'_>,
+        scratch: &mut Scratch,
+        caches: &mut [&mut KvCache],
+        tokens: &[u32],
+        last: bool,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), RuntimeError> {
+        self.trunk.forward_many(exec, scratch, caches, tokens, last, each)
+    }
+
     fn mtp(
         &self,
         exec: Exec<'_>,
@@ -185,8 +197,9 @@ impl Graph for Mimo {
         let first = start + skip - 1;
         let live = ..rows * hidden;
         mtp.input.forward(exec, scratch.pairs.of(rows), Store::Set, &mut scratch.x[live])?;
-        scratch.rotate(rotations, cache.factors(), first, rows);
-        mtp.block.forward(exec, config, scratch, cache.layer(config.layers), first, rows, false)?;
+        scratch.rotate(rotations, cache.factors(), first, 0..rows);
+        let kv = LayerKv::One { cache, layer: config.layers };
+        mtp.block.forward(exec, config, scratch, kv, first, rows, false)?;
         head(exec, &mtp.norm, output, scratch, rows, skip, &mut Want::Each(each))
     }
 
@@ -196,6 +209,10 @@ impl Graph for Mimo {
 
     fn rotations(&self) -> &Rotations {
         self.trunk.rotations()
+    }
+
+    fn has_float_middle(&self) -> bool {
+        self.trunk.has_float_middle() || self.mtp.as_ref().is_some_and(|mtp| mtp.block.has_float_middle())
     }
 
     fn decode_bytes(&self) -> usize {

@@ -3,6 +3,8 @@
 mod mimo;
 mod phi3;
 mod phimoe;
+#[cfg(test)]
+mod tests;
 mod trunk;
 
 use halfbyte_formats::gguf::Gguf;
@@ -30,6 +32,20 @@ pub(crate) trait Graph: Send + Sync {
         want: &mut Want<'_>,
     ) -> Result<(), RuntimeError>;
 
+    /// Runs tokens of several sequences: the first token is the next one of the first cache, and so on; the last cache
+    /// gets all that are left, one at least. Keys and values stay in the caches (uncommitted). `each` gets the number
+    /// of a sequence and the logits after its last token; those of the last one only if `last`. The bits are those of a
+    /// pass for each.
+    fn forward_many(
+        &self,
+        exec: Exec<'_>,
+        scratch: &mut Scratch,
+        caches: &mut [&mut KvCache],
+        tokens: &[u32],
+        last: bool,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), RuntimeError>;
+
     /// Runs the multi-token-prediction layer over the tokens of the last [`Graph::forward`]: the row of position `q`
     /// joins the residual stream of `q - 1` with token `q` and predicts `q + 1`; position 0 has none. `each` gets the
     /// index in `tokens` and the logits. `carry: (hidden)` is the residual stream of the position before `tokens`
@@ -51,6 +67,9 @@ pub(crate) trait Graph: Send + Sync {
 
     /// How queries and keys are rotated.
     fn rotations(&self) -> &Rotations;
+
+    /// Whether the middle of a feed-forward layer, or the inputs of experts, are needed as f32.
+    fn has_float_middle(&self) -> bool;
 
     /// Bytes of weights that one decoded token reads.
     fn decode_bytes(&self) -> usize;

@@ -26,21 +26,19 @@ pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dy
         config.window = None;
     }
     let config = &*config;
-    let mut weights = Weights::new(file, input.kernels);
+    let mut weights = Weights::new(file, input.kernels)?;
     let norm = |weights: &mut Weights<'_>, name: &str| {
         Ok::<_, RuntimeError>(Norm::rms(weights.vector(name, config.hidden)?, config.norm_eps))
     };
     let (embed, output) = trunk::embedding_and_head(file, &mut weights, config)?;
-    let blocks = (0..config.layers)
-        .map(|n| {
-            Ok(Block {
-                attn_norm: norm(&mut weights, &format!("blk.{n}.attn_norm.weight"))?,
-                attention: trunk::attention(&mut weights, config, n, Biases::None)?,
-                ffn_norm: norm(&mut weights, &format!("blk.{n}.ffn_norm.weight"))?,
-                ffn: FeedForward::Mlp(trunk::mlp(&mut weights, config, n)?),
-            })
+    let blocks = trunk::blocks(config, |n| {
+        Ok(Block {
+            attn_norm: norm(&mut weights, &format!("blk.{n}.attn_norm.weight"))?,
+            attention: trunk::attention(&mut weights, config, n, Biases::None)?,
+            ffn_norm: norm(&mut weights, &format!("blk.{n}.ffn_norm.weight"))?,
+            ffn: FeedForward::Mlp(trunk::mlp(&mut weights, config, n)?),
         })
-        .collect::<Result<_, RuntimeError>>()?;
+    })?;
     // Without the key, llama.cpp multiplies by nothing; the reference computes the factor.
     let magnitude = || {
         let computed = longrope_attn_factor(config.context, config.original_context);

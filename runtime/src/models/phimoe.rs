@@ -14,6 +14,7 @@ use crate::{
     config::{ModelConfig, positive},
     exec::Rotations,
     layers::{EXPERTS_USED, Expert, Linear, Moe, Norm, Router},
+    memory::with_room,
     weights::Weights,
 };
 
@@ -34,7 +35,7 @@ pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dy
     }
     let config = &*config;
     let metadata = file.metadata();
-    let mut weights = Weights::new(file, input.kernels);
+    let mut weights = Weights::new(file, input.kernels)?;
     let norm = |weights: &mut Weights<'_>, name: &str| {
         Ok::<_, RuntimeError>(Norm {
             weight: weights.vector(&format!("{name}.weight"), config.hidden)?,
@@ -46,16 +47,14 @@ pub(super) fn load(input: &Input<'_>, config: &mut ModelConfig) -> Result<Box<dy
     let router = if reference { Router::Sparsemixer } else { Router::SoftmaxTopTwo };
     let (embed, output) = trunk::embedding_and_head(file, &mut weights, config)?;
     let bias = weights.vector("output.bias", output.rows())?;
-    let blocks = (0..config.layers)
-        .map(|n| {
-            Ok(Block {
-                attn_norm: norm(&mut weights, &format!("blk.{n}.attn_norm"))?,
-                attention: trunk::attention(&mut weights, config, n, Biases::All)?,
-                ffn_norm: norm(&mut weights, &format!("blk.{n}.ffn_norm"))?,
-                ffn: FeedForward::Moe(moe(&mut weights, config, n, router)?),
-            })
+    let blocks = trunk::blocks(config, |n| {
+        Ok(Block {
+            attn_norm: norm(&mut weights, &format!("blk.{n}.attn_norm"))?,
+            attention: trunk::attention(&mut weights, config, n, Biases::All)?,
+            ffn_norm: norm(&mut weights, &format!("blk.{n}.ffn_norm"))?,
+            ffn: FeedForward::Moe(moe(&mut weights, config, n, router)?),
         })
-        .collect::<Result<_, RuntimeError>>()?;
+    })?;
     let magnitude = || {
         let (key, default) =
             if reference { ("rope.scaling.mscale", MSCALE) } else { ("rope.scaling.attn_factor", 1.0) };
@@ -114,9 +113,12 @@ fn moe(weights: &mut Weights<'_>, config: &ModelConfig, n: usize, router: Router
     } else {
         let gate = weights.experts(&name("ffn_gate_exps"), single("ffn_gate"), count, [ffn], hidden)?;
         let up = weights.experts(&name("ffn_up_exps"), single("ffn_up"), count, [ffn], hidden)?;
-        gate.into_iter().zip(up).map(|([gate], [up])| [gate, up]).collect()
+        let mut both = with_room("experts", count)?;
+        both.extend(gate.into_iter().zip(up).map(|([gate], [up])| [gate, up]));
+        both
     };
     let down = weights.experts(&name("ffn_down_exps"), single("ffn_down"), count, [hidden], ffn)?;
-    let experts = gate_up.into_iter().zip(down).map(|(gate_up, [down])| Expert::new(gate_up, down)).collect();
+    let mut experts = with_room("experts", count)?;
+    experts.extend(gate_up.into_iter().zip(down).map(|(gate_up, [down])| Expert::new(gate_up, down)));
     Ok(Moe::new(gate, router, experts))
 }

@@ -10,8 +10,9 @@ use crate::{
     RuntimeError,
     config::{MAX_COUNT, ModelConfig},
     exec::{Rotations, Scratch},
-    kv::{KvCache, LayerKv},
+    kv::{KvCache, LayerKv, MAX_SEQUENCES},
     layers::{Attention, Exec, Heads, Linear, Mlp, Moe, Norm, Run, Store, Want, embed, head},
+    memory::push,
     weights::Weights,
 };
 
@@ -66,7 +67,7 @@ impl Block {
         exec: Exec<'_>,
         config: &ModelConfig,
         scratch: &mut Scratch,
-        mut kv: LayerKv<'_>,
+        mut kv: LayerKv<'_, '_>,
         start: usize,
         tokens: usize,
         only_last: bool,
@@ -97,6 +98,13 @@ impl Block {
         }
     }
 
+    pub(super) fn has_float_middle(&self) -> bool {
+        match &self.ffn {
+            FeedForward::Mlp(mlp) => !mlp.is_fused(),
+            FeedForward::Moe(moe) => !moe.is_fused(),
+        }
+    }
+
     fn decode_bytes(&self) -> usize {
         let attention = [&self.attention.q, &self.attention.k, &self.attention.v, &self.attention.o];
         let ffn = match &self.ffn {
@@ -120,14 +128,54 @@ impl Graph for Trunk {
         let live = ..tokens.len() * config.hidden;
         cache.reserve(tokens.len())?;
         embed(&self.embed, tokens, &mut scratch.x[live])?;
-        scratch.rotate(&self.rotations, cache.factors(), start, tokens.len());
-        for (n, block) in self.blocks.iter().enumerate() {
+        scratch.rotate(&self.rotations, cache.factors(), start, 0..tokens.len());
+        for (layer, block) in self.blocks.iter().enumerate() {
             exec.check()?;
-            let only_last = want.only_last() && n + 1 == self.blocks.len();
-            block.forward(exec, config, scratch, cache.layer(n), start, tokens.len(), only_last)?;
+            let only_last = want.only_last() && layer + 1 == self.blocks.len();
+            let kv = LayerKv::One { cache, layer };
+            block.forward(exec, config, scratch, kv, start, tokens.len(), only_last)?;
         }
         let left = if want.only_last() { 1 } else { tokens.len() };
         head(exec, &self.norm, &self.output, scratch, left, 0, want)
+    }
+
+    fn forward_many(
+        &self,
+        exec: Exec<'_>,
+        scratch: &mut Scratch,
+        caches: &mut [&mut KvCache],
+        tokens: &[u32],
+        last: bool,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), RuntimeError> {
+        let (config, sequences) = (&self.config, caches.len());
+        let Some(singles) = sequences
+            .checked_sub(1)
+            .filter(|&singles| (singles + 1..=scratch.batch).contains(&tokens.len()) && sequences <= MAX_SEQUENCES)
+        else {
+            let expected = format!("1 to {MAX_SEQUENCES} sequences, at most {} tokens", scratch.batch);
+            let found = format!("{} tokens of {sequences} sequences", tokens.len());
+            return Err(RuntimeError::InvalidOption { option: "pass", found, expected });
+        };
+        debug_assert!(caches.iter().all(|cache| cache.layout() == caches[0].layout()), "one type in a pass");
+        let (live, chunk) = (..tokens.len() * config.hidden, tokens.len() - singles);
+        embed(&self.embed, tokens, &mut scratch.x[live])?;
+        for (row, cache) in caches.iter_mut().enumerate() {
+            let count = if row == singles { chunk } else { 1 };
+            cache.reserve(count)?;
+            scratch.rotate(&self.rotations, cache.factors(), cache.len(), row..row + count);
+        }
+        for (layer, block) in self.blocks.iter().enumerate() {
+            exec.check()?;
+            block.forward(exec, config, scratch, LayerKv::Many { caches, layer }, 0, tokens.len(), false)?;
+        }
+        scratch.x.copy_within(live.end - config.hidden..live.end, singles * config.hidden);
+        let wanted = singles + usize::from(last);
+        if wanted == 0 {
+            Ok(())
+        } else {
+            head(exec, &self.norm, &self.output, scratch, wanted, 0, &mut Want::Each(each))
+        }
     }
 
     fn vocab(&self) -> usize {
@@ -138,9 +186,25 @@ impl Graph for Trunk {
         &self.rotations
     }
 
+    fn has_float_middle(&self) -> bool {
+        self.blocks.iter().any(Block::has_float_middle)
+    }
+
     fn decode_bytes(&self) -> usize {
         self.blocks.iter().map(Block::decode_bytes).sum::<usize>() + self.output.len_bytes()
     }
+}
+
+/// The layers, each made by `block` from its number.
+pub(super) fn blocks(
+    config: &ModelConfig,
+    mut block: impl FnMut(usize) -> Result<Block, RuntimeError>,
+) -> Result<Vec<Block>, RuntimeError> {
+    let mut blocks = Vec::new();
+    for n in 0..config.layers {
+        push("layers", &mut blocks, block(n)?)?;
+    }
+    Ok(blocks)
 }
 
 /// The embedding and the head's matrix, which are one if the file has no `output.weight`.

@@ -35,23 +35,23 @@ impl Session {
     /// [`RuntimeError::Chat`] if there is no prompt; [`RuntimeError::NoVocabulary`], [`RuntimeError::ContextFull`],
     /// [`RuntimeError::Cancelled`]. The session's tokens are then as before the call.
     pub fn push_chat(&mut self, template: &ChatTemplate, messages: &[Message]) -> Result<usize, RuntimeError> {
-        let tokenizer = self.model.tokenizer().ok_or(RuntimeError::NoVocabulary)?;
+        let tokenizer = self.sequence.model.tokenizer().ok_or(RuntimeError::NoVocabulary)?;
         let prompt = template.clone().with_tokenizer(tokenizer).render(messages, true)?;
         let tokens = prompt.tokens().unwrap_or(&[]);
-        let common = self.tokens.iter().zip(tokens).take_while(|(held, new)| held == new).count();
+        let common = self.sequence.tokens.iter().zip(tokens).take_while(|(held, new)| held == new).count();
         // The last token is always run: its logits are what the answer is made from.
         let common = common.min(tokens.len().saturating_sub(1));
         let (context, new) = (self.context(), tokens.get(common..).unwrap_or(&[]));
         if tokens.len() > context {
             return Err(RuntimeError::ContextFull { need: new.len(), context, used: common });
         }
-        let forgotten = self.tokens.get(common..).unwrap_or(&[]).to_vec();
+        let forgotten = self.sequence.tokens.get(common..).unwrap_or(&[]).to_vec();
         self.truncate(common);
         if let Err(error) = self.push_tokens(new) {
             // They are run again when they are needed.
-            self.tokens.truncate(common);
-            self.tokens.extend(forgotten);
-            self.unsettle();
+            self.sequence.tokens.truncate(common);
+            self.sequence.tokens.extend(forgotten);
+            self.sequence.unsettle();
             return Err(error);
         }
         Ok(new.len())

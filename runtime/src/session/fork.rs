@@ -1,7 +1,7 @@
 //! Sequences that begin alike.
 
-use super::Session;
-use crate::{RuntimeError, SessionOptions};
+use super::{Session, new_carry};
+use crate::{RuntimeError, exec::Scratch};
 
 impl Session {
     /// A session that goes on exactly as this one would: with its tokens, its options, its sampler and what it has
@@ -24,25 +24,21 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`RuntimeError::OutOfMemory`].
+    /// [`RuntimeError::OutOfMemory`], [`RuntimeError::BudgetExceeded`].
     pub fn fork(&self) -> Result<Self, RuntimeError> {
-        let options = SessionOptions { context: Some(self.context()), kv: self.cache.ty(), batch: self.scratch.batch };
-        let mut fork = Self::new(self.model.clone(), &options)?;
-        fork.cache = self.cache.fork()?;
-        // A callback that panicked can have left rows of no token.
-        fork.cache.truncate(self.tokens.len());
-        fork.tokens.extend_from_slice(&self.tokens);
-        let vocab = self.model.vocab();
-        if let (Some(to), Some(from)) = (fork.scratch.logits.get_mut(..vocab), self.scratch.logits.get(..vocab)) {
+        let Self { sequence, scratch, .. } = self;
+        let (model, vocab) = (&sequence.model, sequence.model.vocab());
+        let mut fork = Self {
+            sequence: sequence.fork()?,
+            scratch: Scratch::of(&mut model.budget().lease(), model, scratch.batch, self.context())?,
+            carry: new_carry(model.config())?,
+            progress: None,
+            events: None,
+        };
+        if let (Some(to), Some(from)) = (fork.scratch.logits.get_mut(..vocab), scratch.logits.get(..vocab)) {
             to.copy_from_slice(from);
         }
-        fork.scratch.peaks.copy_from_slice(&self.scratch.peaks);
-        fork.sampler = self.sampler.fork(vocab)?;
-        fork.rules = self.rules.clone();
-        fork.stop = self.stop.with_strings(&self.rules.strings)?;
-        (fork.finish, fork.generated, fork.decoder) = (self.finish, self.generated, self.decoder.clone());
-        fork.text.push_str(&self.text);
-        fork.stats = self.new_stats();
+        fork.scratch.peaks.copy_from_slice(&scratch.peaks);
         Ok(fork)
     }
 }

@@ -9,21 +9,22 @@ mod event;
 mod fork;
 mod generation;
 mod rows;
+mod sequence;
 
 use std::{fmt, time::Instant};
 
 use halfbyte_kernels::KvType;
 
 pub use event::Event;
+pub(crate) use sequence::Sequence;
 
 use crate::{
-    CancelToken, Finish, Model, RuntimeError, Sampling, Stats, StopRules,
+    CancelToken, Model, Overflow, RuntimeError, Sampling, Stats, StopRules,
+    config::ModelConfig,
     exec::{MAX_BATCH, Scratch},
-    generate::{Sampler, StopBuffer},
-    kv::KvCache,
     layers::{Exec, Want},
     memory::with_room,
-    text::{Decoder, Special},
+    text::Special,
 };
 
 /// Context when none is asked for, unless the model's own is shorter.
@@ -77,27 +78,11 @@ impl Default for SessionOptions {
 /// # }
 /// ```
 pub struct Session {
-    model: Model,
-    cache: KvCache,
+    sequence: Sequence,
+    /// `scratch.logits` are those of the last token if all tokens have been run.
     scratch: Scratch,
     /// Residual stream of the last token, for the multi-token-prediction layer.
     carry: Vec<f32>,
-    /// All tokens; the first `cache.len()` of them have been run. `scratch.logits` are those of the last one if all have.
-    tokens: Vec<u32>,
-    sampler: Sampler,
-    rules: StopRules,
-    stop: StopBuffer,
-    finish: Option<Finish>,
-    /// Tokens chosen in this generation.
-    generated: usize,
-    /// Generated text always continues what was pushed.
-    decoder: Option<Decoder>,
-    /// Decoded text of the last token, before stop rules.
-    piece: String,
-    /// Text that the last call released.
-    text: String,
-    cancel: CancelToken,
-    stats: Stats,
     /// Told how far a long prompt has come.
     progress: Option<Progress>,
     /// Told what happens besides.
@@ -111,31 +96,15 @@ type Events = Box<dyn FnMut(&Event) + Send>;
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Self, RuntimeError> {
         let config = model.config();
-        let context = options.context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
-        in_range("context", context, config.context)?;
+        let context = context(config, options.context)?;
         in_range("batch", options.batch, MAX_BATCH)?;
-        let batch = options.batch.min(context);
-        let cache = KvCache::new(config, options.kv, context)?;
-        let scratch = Scratch::new(config, model.vocab(), batch, context)?;
-        let sampling = Sampling::default();
+        let mut grant = model.budget().lease();
         Ok(Self {
-            cache,
-            scratch,
-            carry: vec![0.0; if config.mtp_layers > 0 { config.hidden } else { 0 }],
-            tokens: with_room("token history", context)?,
-            stats: Stats { load: model.load_time(), seed: sampling.seed, ..Stats::default() },
-            sampler: Sampler::new(sampling, model.vocab())?,
-            rules: StopRules::default(),
-            stop: StopBuffer::default(),
-            finish: None,
-            generated: 0,
-            decoder: model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text()),
-            piece: String::with_capacity(256),
-            text: String::with_capacity(256),
-            cancel: CancelToken::default(),
+            scratch: Scratch::of(&mut grant, &model, options.batch.min(context), context)?,
+            carry: new_carry(config)?,
+            sequence: Sequence::new(model, options.kv, context, grant)?,
             progress: None,
             events: None,
-            model,
         })
     }
 
@@ -144,9 +113,7 @@ impl Session {
     /// # Errors
     /// [`RuntimeError::InvalidOption`] names the value that makes no sense.
     pub fn set_sampling(&mut self, sampling: Sampling) -> Result<(), RuntimeError> {
-        self.sampler = Sampler::new(sampling, self.model.vocab())?;
-        self.stats.seed = self.sampler.seed();
-        Ok(())
+        self.sequence.set_sampling(sampling)
     }
 
     /// Sets what ends a generation, and lets one that is under way or has ended go on under the new rules.
@@ -154,11 +121,15 @@ impl Session {
     /// # Errors
     /// [`RuntimeError::InvalidOption`] for an empty or huge stop string.
     pub fn set_stop(&mut self, rules: StopRules) -> Result<(), RuntimeError> {
-        self.stop = self.stop.with_strings(&rules.strings)?;
-        self.rules = rules;
-        self.finish = None;
-        self.generated = 0;
-        Ok(())
+        self.sequence.set_stop(rules)
+    }
+
+    /// Sets what happens when a generation has filled the context; by default it ends.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidOption`] if more tokens are to be kept than the context has.
+    pub fn set_overflow(&mut self, overflow: Overflow) -> Result<(), RuntimeError> {
+        self.sequence.set_overflow(overflow)
     }
 
     /// Calls `each` while tokens are run, after every batch, with the number of those run so far and of all to be run:
@@ -167,7 +138,7 @@ impl Session {
         self.progress = Some(Box::new(each));
     }
 
-    /// Calls `each` when the session does something on its own account that takes time.
+    /// Calls `each` when the session does or notices something of its own accord.
     pub fn on_event(&mut self, each: impl FnMut(&Event) + Send + 'static) {
         self.events = Some(Box::new(each));
     }
@@ -178,7 +149,7 @@ impl Session {
     /// # Errors
     /// As [`Session::push_tokens`], and [`RuntimeError::NoVocabulary`].
     pub fn push_text(&mut self, text: &str) -> Result<usize, RuntimeError> {
-        let tokens = self.encode(text, Special::AsText)?;
+        let tokens = self.sequence.encode(text, Special::AsText)?;
         self.push_tokens(&tokens)?;
         Ok(tokens.len())
     }
@@ -188,21 +159,9 @@ impl Session {
     /// # Errors
     /// As [`Session::push_text`].
     pub fn push_markup(&mut self, text: &str) -> Result<usize, RuntimeError> {
-        let tokens = self.encode(text, Special::Parse)?;
+        let tokens = self.sequence.encode(text, Special::Parse)?;
         self.push_tokens(&tokens)?;
         Ok(tokens.len())
-    }
-
-    fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, RuntimeError> {
-        let tokenizer = self.model.tokenizer().ok_or(RuntimeError::NoVocabulary)?;
-        let mut tokens = tokenizer.encode(text, special);
-        if self.tokens.is_empty()
-            && tokenizer.add_bos()
-            && let Some(bos) = tokenizer.bos()
-        {
-            tokens.insert(0, bos);
-        }
-        Ok(tokens)
     }
 
     /// Runs `tokens` as the continuation of the session and starts a new generation. None at all change nothing.
@@ -216,76 +175,43 @@ impl Session {
         self.push(tokens, &mut Want::Last)
     }
 
-    /// Checks that `tokens` can be run at all.
-    fn admit(&self, tokens: &[u32]) -> Result<(), RuntimeError> {
-        let vocab = self.model.vocab();
-        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
-            return Err(RuntimeError::TokenOutOfRange { id, vocab });
-        }
-        let (used, context) = (self.tokens.len(), self.cache.capacity());
-        if tokens.len() > context - used {
-            return Err(RuntimeError::ContextFull { need: tokens.len(), context, used });
-        }
-        Ok(())
-    }
-
     fn push(&mut self, tokens: &[u32], want: &mut Want<'_>) -> Result<(), RuntimeError> {
         let start = Instant::now();
         let span = tracing::debug_span!("prompt", tokens = tokens.len());
         let _entered = span.enter();
-        self.admit(tokens)?;
+        let held = self.sequence.tokens.len();
+        self.sequence.extend(tokens)?;
         if tokens.is_empty() {
             return Ok(());
         }
-        let held = self.tokens.len();
-        // An application's callback that panicked inside `mtp_logits` can have left rows of no token.
-        self.cache.truncate(held);
-        self.tokens.extend_from_slice(tokens);
         if let Err(error) = self.catch_up(held, want) {
-            self.tokens.truncate(held);
-            self.unsettle();
+            self.sequence.tokens.truncate(held);
+            self.sequence.unsettle();
             return Err(error);
         }
-        if self.stats.tokens > 0 {
-            self.stats = self.new_stats();
-        }
-        self.stats.prompt_tokens += tokens.len();
-        self.stats.prompt += start.elapsed();
-        self.new_generation();
+        self.sequence.begin(tokens.len(), start.elapsed());
         Ok(())
-    }
-
-    fn new_stats(&self) -> Stats {
-        Stats { load: self.stats.load, seed: self.stats.seed, ..Stats::default() }
-    }
-
-    /// What comes next does not continue any text that was generated before.
-    fn new_generation(&mut self) {
-        self.finish = None;
-        self.generated = 0;
-        self.decoder = self.model.tokenizer().map(|tokenizer| tokenizer.decoder().mid_text());
-        self.stop.clear();
     }
 
     /// Runs all tokens that have not been run, in batches; `want` is about those from the index `from` on.
     ///
     /// LongRoPE: if the tokens have become so many, or so few, that the other factors are right, none counts as run.
     fn catch_up(&mut self, from: usize, want: &mut Want<'_>) -> Result<(), RuntimeError> {
-        let Self { model, cache, scratch, cancel, tokens, progress, events, .. } = self;
-        let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
-        let factors = model.graph().rotations().set(tokens.len(), cache.capacity());
-        if factors != cache.factors() {
-            let forgotten = cache.len();
+        let Self { sequence, scratch, progress, events, .. } = self;
+        if let Some(factors) = sequence.other_factors() {
+            let forgotten = sequence.cache.len();
             if forgotten > 0 {
                 tracing::info!(tokens = forgotten, factors = factors.name(), "other rotation factors: running again");
                 if let Some(events) = events {
                     events(&Event::Rerun { tokens: forgotten, factors });
                 }
                 // Whoever does not want it loses nothing yet.
-                exec.check()?;
+                sequence.check()?;
             }
-            cache.rotate_with(factors);
+            sequence.cache.rotate_with(factors);
         }
+        let Sequence { model, cache, cancel, tokens, .. } = sequence;
+        let exec = Exec::new(model.kernels(), model.team(), cancel);
         let (start, end) = (cache.len(), tokens.len());
         while cache.len() < end {
             exec.check()?;
@@ -315,78 +241,84 @@ impl Session {
         self.catch_up(0, &mut Want::Last)
     }
 
-    /// `scratch.logits` are no longer those of the last token: it has to be run again before they are of use.
-    fn unsettle(&mut self) {
-        self.cache.truncate(self.tokens.len().saturating_sub(1));
-    }
-
     /// Logits of the last token, `(vocab)`: what the next choice is made from.
     ///
     /// # Errors
     /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`].
     pub fn logits(&mut self) -> Result<&[f32], RuntimeError> {
-        if self.tokens.is_empty() {
+        if self.sequence.tokens.is_empty() {
             return Err(RuntimeError::EmptySession);
         }
         self.settle()?;
-        Ok(self.scratch.logits.get(..self.model.vocab()).unwrap_or(&[]))
+        Ok(self.scratch.last_logits().values)
     }
 
     /// All tokens so far, pushed and generated.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+        &self.sequence.tokens
     }
 
     /// Tokens the session can hold.
     #[must_use]
     pub fn context(&self) -> usize {
-        self.cache.capacity()
+        self.sequence.cache.capacity()
     }
 
     /// Forgets all tokens from `len` up, any generation in progress, and the statistics.
     pub fn truncate(&mut self, len: usize) {
-        if len < self.tokens.len() {
-            self.tokens.truncate(len);
-            self.unsettle();
-        }
-        self.stats = self.new_stats();
-        self.new_generation();
+        self.sequence.truncate(len);
     }
 
     /// A handle with which any thread can stop this session's calls.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
-        self.cancel.clone()
+        self.sequence.cancel.clone()
     }
 
     /// Counts and times of the last prompt and of what was generated from it.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.stats
+        self.sequence.stats
     }
 
     /// Bytes of keys and values that the tokens so far take; as much is read to decode the next one.
     #[must_use]
     pub fn kv_bytes(&self) -> usize {
-        self.cache.len_bytes()
+        self.sequence.cache.len_bytes()
     }
 
     /// The model this session runs.
     #[must_use]
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.sequence.model
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tokens = self.tokens.len();
-        f.debug_struct("Session").field("tokens", &tokens).field("finish", &self.finish).finish_non_exhaustive()
+        let (tokens, finish) = (self.sequence.tokens.len(), self.finish());
+        f.debug_struct("Session").field("tokens", &tokens).field("finish", &finish).finish_non_exhaustive()
     }
 }
 
-fn in_range(option: &'static str, value: usize, max: usize) -> Result<(), RuntimeError> {
+/// The residual stream of no token yet; nothing without a multi-token-prediction layer.
+fn new_carry(config: &ModelConfig) -> Result<Vec<f32>, RuntimeError> {
+    let len = if config.mtp_layers > 0 { config.hidden } else { 0 };
+    let mut carry = with_room("activations", len)?;
+    carry.resize(len, 0.0);
+    Ok(carry)
+}
+
+/// The context asked for of a model with these hyperparameters, or the default one.
+pub(crate) fn context(config: &ModelConfig, asked: Option<usize>) -> Result<usize, RuntimeError> {
+    let most = config.context;
+    let context = asked.unwrap_or(most.min(DEFAULT_CONTEXT));
+    in_range("context", context, most)?;
+    Ok(context)
+}
+
+pub(crate) fn in_range(option: &'static str, value: usize, max: usize) -> Result<(), RuntimeError> {
     if (1..=max).contains(&value) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! The logits of every token instead of the last one only: to measure a model, not to talk to it.
 
-use super::Session;
+use super::{Sequence, Session};
 use crate::{
     RuntimeError,
     layers::{Exec, Want},
@@ -39,28 +39,28 @@ impl Session {
     /// [`RuntimeError::NoMtp`], [`RuntimeError::InvalidOption`] if the session is not empty, and as
     /// [`Session::push_tokens`].
     pub fn mtp_logits(&mut self, tokens: &[u32], mut each: impl FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
-        if self.model.config().mtp_layers == 0 {
+        if self.model().config().mtp_layers == 0 {
             return Err(RuntimeError::NoMtp);
         }
-        if !self.tokens.is_empty() {
+        if !self.tokens().is_empty() {
             return Err(RuntimeError::InvalidOption {
                 option: "session",
-                found: format!("{} tokens long", self.tokens.len()),
+                found: format!("{} tokens long", self.tokens().len()),
                 expected: "empty".to_owned(),
             });
         }
-        self.admit(tokens)?;
+        self.sequence.admit(tokens)?;
         // A callback that panicked inside an earlier call can have left rows of no token.
-        self.cache.truncate(0);
+        self.sequence.cache.truncate(0);
         let done = self.run_mtp(tokens, &mut each);
         // The tokens were never the session's own; their keys and values go too.
-        self.cache.truncate(0);
+        self.sequence.cache.truncate(0);
         done
     }
 
     fn run_mtp(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), RuntimeError> {
-        let Self { model, cache, scratch, carry, cancel, .. } = self;
-        let exec = Exec { kernels: model.kernels(), team: model.team(), cancel };
+        let Self { sequence: Sequence { model, cache, cancel, .. }, scratch, carry, .. } = self;
+        let exec = Exec::new(model.kernels(), model.team(), cancel);
         for (chunk, part) in tokens.chunks(scratch.batch).enumerate() {
             let first = chunk * scratch.batch;
             model.graph().forward(exec, scratch, cache, part, &mut Want::Stream)?;

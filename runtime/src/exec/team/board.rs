@@ -91,9 +91,10 @@ impl<'a> Job<'a> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
     }
 
-    /// Runs all units on this thread.
+    /// Runs all units on this thread, in chunks as well.
     pub(super) fn run_alone(&self) {
-        self.run(0..self.units);
+        let max = self.chunk.1;
+        (0..self.units).step_by(max).for_each(|start| self.run(start..self.units.min(start.saturating_add(max))));
     }
 
     /// The first failure, if there was one.

@@ -1,8 +1,8 @@
 //! A team of threads that splits one step at a time.
 //!
-//! The caller runs straight-line code, alone with its `&mut`; for each parallel step it calls [`Team::run`], takes part
-//! in it and returns when it is over. Its helpers are the threads of a private rayon pool. Between the steps of a pass
-//! they spin, so that a step costs no system call; they may come late, or never: the caller can finish every step
+//! The caller runs straight-line code, alone with its `&mut`; for each parallel step it calls [`TeamUntil::run`], takes
+//! part in it and returns when it is over. Its helpers are the threads of a private rayon pool. Between the steps of a
+//! pass they spin, so that a step costs no system call; they may come late, or never: the caller can finish every step
 //! alone. How that works is told in `board.rs`, how outputs are cut in `../split/`.
 //!
 //! A caller that finds the team busy with another session's step does its own step alone. Steps allocate nothing; a
@@ -30,7 +30,7 @@ use board::{Board, Done, Job};
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
 use super::{affinity, split::Split};
-use crate::RuntimeError;
+use crate::{CancelToken, RuntimeError};
 
 /// Cost of the least chunk: a microsecond or more, while taking one costs a tenth of that.
 const MIN_CHUNK: usize = 1 << 16;
@@ -102,6 +102,37 @@ impl Team {
         self.board.helpers() + 1
     }
 
+    /// The team, for a caller who may want to stop: asked whenever a thread takes a chunk.
+    pub(crate) fn until<'a>(&'a self, cancel: &'a CancelToken) -> TeamUntil<'a> {
+        TeamUntil { team: self, cancel }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.board.close();
+        self.pool = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has nothing left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A [`Team`] whose steps fail with [`RuntimeError::Cancelled`] once their caller wants that. A chunk that was begun is
+/// finished: 5 ms of work, or a unit if that is more.
+#[derive(Clone, Copy)]
+pub(crate) struct TeamUntil<'a> {
+    team: &'a Team,
+    cancel: &'a CancelToken,
+}
+
+impl TeamUntil<'_> {
+    /// Threads that take part in a step, the caller included.
+    pub(crate) fn threads(self) -> usize {
+        self.team.threads()
+    }
+
     /// Runs a step: `body` gets each of `0..units` once, in ranges, from several threads at a time, and with each range
     /// its part of the output. On return all are done.
     ///
@@ -109,9 +140,10 @@ impl Team {
     /// exponential as 32. It decides how many units a chunk has, and whether the step is worth sharing.
     ///
     /// # Errors
-    /// The first error of a `body`, or [`RuntimeError::WorkerPanicked`]; then some units may not have run.
+    /// The first error of a `body`, [`RuntimeError::Cancelled`] or [`RuntimeError::WorkerPanicked`]; then some units
+    /// may not have run.
     pub(crate) fn run<S: Split>(
-        &self,
+        self,
         units: usize,
         cost: usize,
         split: S,
@@ -124,12 +156,12 @@ impl Team {
         })
     }
 
-    /// As [`Team::run`], with a call and a part for each unit.
+    /// As [`TeamUntil::run`], with a call and a part for each unit.
     ///
     /// # Errors
-    /// As [`Team::run`].
+    /// As [`TeamUntil::run`].
     pub(crate) fn each<S: Split>(
-        &self,
+        self,
         units: usize,
         cost: usize,
         split: S,
@@ -146,34 +178,25 @@ impl Team {
 
     /// Calls `body` with ranges that cover `0..units` once.
     fn spread(
-        &self,
+        self,
         units: usize,
         cost: usize,
         body: &(dyn Fn(Range<usize>) -> Done + Sync),
     ) -> Result<(), RuntimeError> {
-        let chunk = chunk(cost);
-        let job = Job::new(units, chunk, body);
+        let (Team { board, pool, .. }, cancel, chunk) = (self.team, self.cancel, chunk(cost));
+        let body = |units| if cancel.is_cancelled() { Ok(()) } else { body(units) };
+        let job = Job::new(units, chunk, &body);
         let helped = units > chunk.0
-            && self.pool.as_ref().is_some_and(|pool| {
-                self.board.run(&job, |shift| {
-                    let board = Arc::clone(&self.board);
+            && pool.as_ref().is_some_and(|pool| {
+                board.run(&job, |shift| {
+                    let board = Arc::clone(board);
                     pool.spawn_broadcast(move |context| board.help(shift, context.index()));
                 })
             });
         if !helped && units > 0 {
             job.run_alone();
         }
-        job.finish()
-    }
-}
-
-impl Drop for Team {
-    fn drop(&mut self) {
-        self.board.close();
-        self.pool = None;
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has nothing left to tell.
-            let _ = thread.join();
-        }
+        job.finish()?;
+        if cancel.is_cancelled() { Err(RuntimeError::Cancelled) } else { Ok(()) }
     }
 }

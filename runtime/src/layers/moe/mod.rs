@@ -109,6 +109,11 @@ impl Moe {
         self.rounds
     }
 
+    /// Whether inputs and middle of the experts exist in 8 bits only.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.fused
+    }
+
     /// Scores the experts, chooses, and groups tokens by expert.
     fn route(&self, exec: Exec<'_>, h: Input<'_>, tokens: usize, moe: &mut MoeScratch) -> Result<(), RuntimeError> {
         let experts = self.experts.len();

@@ -5,7 +5,7 @@ use halfbyte_kernels::{Isa, Kernels};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{cancel::CancelToken, config::ModelConfig, exec::Team};
+use crate::{budget::Budget, cancel::CancelToken, config::ModelConfig, exec::Team};
 
 const HIDDEN: usize = 64;
 const FFN: usize = 160;
@@ -101,11 +101,12 @@ impl Layer {
     /// `x` after the layer, for `x` and `h` of any number of tokens.
     fn forward(&self, team: &Team, x: &[f32], h: &[f32]) -> Vec<f32> {
         let tokens = x.len() / HIDDEN;
-        let mut scratch = Scratch::new(&self.config, 1, tokens, 1).expect("memory");
+        let (mut from, middle) = (Budget::default().lease(), !self.moe.is_fused());
+        let mut scratch = Scratch::new(&mut from, &self.config, 1, tokens, 1, middle).expect("memory");
         scratch.x.copy_from_slice(x);
         scratch.normed.f32.copy_from_slice(h);
         let cancel = CancelToken::default();
-        let exec = Exec { kernels: &self.kernels, team, cancel: &cancel };
+        let exec = Exec::new(&self.kernels, team, &cancel);
         if self.moe.wants_q8() {
             scratch.normed.round(exec, tokens).expect("right shapes");
         }

@@ -25,6 +25,19 @@ fn team_of(threads: usize) -> Team {
     Team::new(threads, None).expect("threads")
 }
 
+/// Steps that nobody cancels.
+impl Team {
+    fn run<S: Split>(
+        &self,
+        units: usize,
+        cost: usize,
+        split: S,
+        body: impl Fn(Range<usize>, S::Part) -> Done + Sync,
+    ) -> Result<(), RuntimeError> {
+        self.until(&CancelToken::default()).run(units, cost, split, body)
+    }
+}
+
 fn is_helper() -> bool {
     thread::current().name().is_some_and(|name| name.starts_with("halfbyte-"))
 }
@@ -91,15 +104,16 @@ fn outputs_are_written_once_for_any_team_and_shape() {
             })
             .expect("no failure");
             let grid = Grid::new(&mut third, 4 * rows, [2, rows]);
-            team.each(grid.units(), DEAR, grid, |unit, mut tile| {
-                for token in 0..tile.tokens() {
-                    for (slot, row) in tile.row_mut(token).iter_mut().zip(unit % 4 * rows..) {
-                        *slot += ((unit / 4 * 2 + token) * 4 * rows + row) as f32;
+            team.until(&CancelToken::default())
+                .each(grid.units(), DEAR, grid, |unit, mut tile| {
+                    for token in 0..tile.tokens() {
+                        for (slot, row) in tile.row_mut(token).iter_mut().zip(unit % 4 * rows..) {
+                            *slot += ((unit / 4 * 2 + token) * 4 * rows + row) as f32;
+                        }
                     }
-                }
-                Ok(())
-            })
-            .expect("no failure");
+                    Ok(())
+                })
+                .expect("no failure");
             assert!(out.iter().enumerate().all(|(i, &v)| v == i as f32), "{threads} {tokens} {rows}");
             assert!(other.iter().enumerate().all(|(i, &v)| v as usize == i), "{threads} {tokens} {rows}");
             assert!(third.iter().enumerate().all(|(i, &v)| v == i as f32), "{threads} {tokens} {rows}");
@@ -408,4 +422,27 @@ fn a_team_larger_than_the_machine() {
     let team = team_of(threads);
     assert_eq!(team.threads(), threads);
     wait_for_help(&team);
+}
+
+/// A step that is cancelled stops at the next chunk of each thread, also where the caller is alone; the team is then as
+/// before.
+#[test]
+fn a_cancelled_step_stops_at_the_next_chunk() {
+    for threads in [1, 3] {
+        let (team, cancel) = (team_of(threads), CancelToken::default());
+        let team = team.until(&cancel);
+        for _ in 0..20 {
+            let ran = AtomicUsize::new(0);
+            let found = team.run(1000, DEAR, (), |units, ()| {
+                ran.fetch_add(units.len(), Ordering::Relaxed);
+                cancel.cancel();
+                Ok(())
+            });
+            assert!(matches!(found, Err(RuntimeError::Cancelled)), "{found:?}");
+            assert!((1..=threads).contains(&ran.into_inner()));
+            assert!(matches!(team.run(1, 1, (), |_, ()| Ok(())), Err(RuntimeError::Cancelled)));
+            cancel.reset();
+            team.run(1000, DEAR, (), |_, ()| Ok(())).expect("not cancelled");
+        }
+    }
 }

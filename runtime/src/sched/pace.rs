@@ -1,0 +1,76 @@
+//! How long the chunk of a prompt may be that shares a pass with sequences that decode.
+//!
+//! While a realtime sequence decodes, a pass with a chunk is to take at most [`SLOWDOWN`] times as long as one without:
+//! that bounds the time between its tokens. What a row of a chunk costs more is measured, pass by pass. Without a
+//! realtime sequence the chunk is as long as the options allow.
+
+/// How much longer a pass with a chunk may take than one without. Twice is the promise; the rest is for what varies.
+const SLOWDOWN: f64 = 1.5;
+/// Weight of the newest measurement in the mean.
+const NEWEST: f64 = 0.25;
+/// Rows of the first chunk, when nothing was measured yet, and the least that a chunk grows by.
+const FIRST: usize = 8;
+
+/// Means of what was measured, in seconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pace {
+    /// A pass in which all sequences decode.
+    step: Option<f64>,
+    /// What a row of a chunk adds to it.
+    row: Option<f64>,
+}
+
+impl Pace {
+    /// A pass with `decoding` sequences and a chunk of `rows` took `seconds`.
+    pub(super) fn observe(&mut self, decoding: usize, rows: usize, seconds: f64) {
+        let mean = |old: Option<f64>, new: f64| old.map_or(new, |old| old + NEWEST * (new - old));
+        match (decoding, rows, self.step) {
+            (0, ..) => {}
+            (_, 0, step) => self.step = Some(mean(step, seconds)),
+            (_, rows, Some(step)) => self.row = Some(mean(self.row, (seconds - step).max(0.0) / rows as f64)),
+            (_, _, None) => {}
+        }
+    }
+
+    /// Rows of the next chunk, at most `most` and at least one; `realtime` says whether a realtime sequence decodes.
+    pub(super) fn chunk(&self, realtime: bool, most: usize) -> usize {
+        if !realtime {
+            return most;
+        }
+        let rows = match (self.step, self.row) {
+            (Some(step), Some(row)) if row > 0.0 => ((SLOWDOWN - 1.0) * step / row) as usize,
+            (Some(_), Some(_)) => most,
+            _ => FIRST,
+        };
+        rows.clamp(1, most.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine on which a pass takes a second, and a row of a chunk 10 ms.
+    #[test]
+    fn chunks_keep_passes_short_for_a_listener() {
+        let mut pace = Pace::default();
+        assert_eq!((pace.chunk(true, 128), pace.chunk(true, 4), pace.chunk(false, 128)), (FIRST, 4, 128));
+        // Nothing can be said of a chunk before there was a pass without.
+        pace.observe(1, 100, 9.0);
+        assert_eq!(pace.chunk(true, 128), FIRST);
+        for _ in 0..50 {
+            pace.observe(1, 0, 1.0);
+            let rows = pace.chunk(true, 128);
+            pace.observe(1, rows, 1.0 + 0.01 * rows as f64);
+        }
+        assert!((49..=50).contains(&pace.chunk(true, 128)), "{pace:?}");
+        // A prompt alone tells nothing about those who decode.
+        pace.observe(0, 100, 1e9);
+        assert!((49..=50).contains(&pace.chunk(true, 128)));
+        // A machine that became slow.
+        for _ in 0..50 {
+            pace.observe(1, 1, 100.0);
+        }
+        assert_eq!(pace.chunk(true, 128), 1);
+    }
+}

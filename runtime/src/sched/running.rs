@@ -1,0 +1,240 @@
+//! A request that has a place: its sequence, and to whom its tokens go.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use halfbyte_kernels::KV_PAGE;
+
+use super::{
+    SchedulerOptions,
+    core::Waiting,
+    generation::Outlet,
+    queue::Priority,
+    request::{Piece, Pressure, Request, Update},
+    stats::Counters,
+};
+use crate::{
+    Event, Finish, Model, RuntimeError,
+    generate::Logits,
+    kv::KvCache,
+    prefix::PrefixCache,
+    session::{self, Sequence},
+};
+
+/// See the head of this file.
+pub(super) struct Running {
+    pub(super) priority: Priority,
+    /// Where it stood in the queue, and stands among those whose prompts are run: see [`super::queue`].
+    pub(super) place: Duration,
+    pub(super) sequence: Sequence,
+    outlet: Outlet,
+    submitted: Instant,
+    /// When the last token came.
+    last: Option<Instant>,
+    cached: bool,
+    /// Whether the whole prompt was run, and full pages of it kept.
+    prompted: bool,
+}
+
+/// What became of a token that was chosen.
+pub(super) struct Told {
+    priority: Priority,
+    /// Whether somebody took it.
+    pub(super) heard: bool,
+    /// Loops that were noticed.
+    loops: usize,
+    /// Time since it was submitted, of a first token.
+    first: Option<Duration>,
+    /// Time since the last token, of another one.
+    next: Option<Duration>,
+}
+
+impl Told {
+    /// Counts it.
+    pub(super) fn count(&self, counters: &mut Counters) {
+        counters.loops += self.loops as u64;
+        counters.tokens += u64::from(self.first.or(self.next).is_some());
+        let times = counters.class(self.priority);
+        self.first.iter().for_each(|&time| times.first_token.add(time));
+        self.next.iter().for_each(|&time| times.per_token.add(time));
+    }
+}
+
+/// What a request that has a turn finds.
+pub(super) enum Share {
+    /// Memory for all it may need, and what it can take over.
+    Ready { sequence: Box<Sequence>, cached: usize, shortened: Option<Event> },
+    /// It is refused.
+    Refused(RuntimeError),
+}
+
+impl Share {
+    /// Sets memory aside for a request, or refuses it; `None` lets it wait, because others run and will give theirs
+    /// back.
+    pub(super) fn of(
+        waiting: &Waiting,
+        model: &Model,
+        options: &SchedulerOptions,
+        prefixes: &PrefixCache,
+        others: bool,
+    ) -> Option<Self> {
+        let request = &waiting.request;
+        let asked = match context(request, model) {
+            Ok(asked) => asked,
+            Err(error) => return Some(Self::Refused(error)),
+        };
+        match build(waiting, model, options, prefixes, asked) {
+            Ok((sequence, cached)) => Some(Self::Ready { sequence, cached, shortened: None }),
+            Err(RuntimeError::BudgetExceeded { .. }) if others => None,
+            Err(error @ RuntimeError::BudgetExceeded { .. }) => {
+                let least = (request.tokens.len() + 1).min(asked);
+                let page = KvCache::page_bytes(model.config(), options.kv).unwrap_or(0);
+                let budget = model.budget();
+                let pressure = Pressure { used: budget.used(), limit: budget.limit(), page };
+                let ask = || options.policy.as_ref().and_then(|policy| policy.context(asked, least, pressure));
+                // It is not ours. One that panics has said nothing.
+                let shorter = catch_unwind(AssertUnwindSafe(ask)).unwrap_or(None);
+                let Some(given) = shorter.map(|given| given.clamp(least, asked)) else {
+                    return Some(Self::Refused(error));
+                };
+                match build(waiting, model, options, prefixes, given) {
+                    Ok((sequence, cached)) => {
+                        let shortened = (given < asked).then_some(Event::ContextShortened { asked, given });
+                        Some(Self::Ready { sequence, cached, shortened })
+                    }
+                    Err(error) => Some(Self::Refused(error)),
+                }
+            }
+            Err(error) => Some(Self::Refused(error)),
+        }
+    }
+}
+
+/// The context that a request asks for.
+pub(super) fn context(request: &Request, model: &Model) -> Result<usize, RuntimeError> {
+    let most = model.config().context;
+    let wanted = request.stop.max_tokens.map(|max| request.tokens.len().saturating_add(max).min(most).max(1));
+    let context = session::context(model.config(), request.context.or(wanted))?;
+    let need = request.tokens.len();
+    if need > context { Err(RuntimeError::ContextFull { need, context, used: 0 }) } else { Ok(context) }
+}
+
+/// A sequence with the prompt of a request, what is known of it taken over, and memory set aside for the rest of its
+/// context.
+fn build(
+    waiting: &Waiting,
+    model: &Model,
+    options: &SchedulerOptions,
+    prefixes: &PrefixCache,
+    context: usize,
+) -> Result<(Box<Sequence>, usize), RuntimeError> {
+    let request = &waiting.request;
+    // Takes pages that are known first: what is in use is not given up when memory is asked for.
+    let factors = model.graph().rotations().set(request.tokens.len(), context);
+    let last = request.tokens.len().saturating_sub(1);
+    let before = request.tokens.get(..last).filter(|_| request.cached).unwrap_or(&[]);
+    let (pages, known) = prefixes.find(factors, options.kv, before)?;
+    let page = KvCache::page_bytes(model.config(), options.kv)?;
+    let own = context.div_ceil(KV_PAGE) - known / KV_PAGE;
+    let bytes = own.saturating_mul(page).saturating_add(Sequence::buffer_bytes(model.vocab(), context));
+    let grant = model.budget().ask(bytes)?;
+    let mut sequence = Sequence::new(model.clone(), options.kv, context, grant)?;
+    sequence.cancel = waiting.cancel.clone();
+    sequence.set_sampling(request.sampling.clone())?;
+    sequence.set_stop(request.stop.clone())?;
+    sequence.set_overflow(request.overflow)?;
+    sequence.cache.rotate_with(factors);
+    sequence.extend(&request.tokens)?;
+    let known = sequence.cache.adopt(pages, known);
+    Ok((Box::new(sequence), known))
+}
+
+impl Running {
+    pub(super) fn new(waiting: Waiting, place: Duration, sequence: Sequence) -> Self {
+        let Waiting { request, outlet, submitted, .. } = waiting;
+        let (priority, cached) = (request.priority, request.cached);
+        Self { priority, place, sequence, outlet, submitted, last: None, cached, prompted: false }
+    }
+
+    /// Whether its next pass is that of a single token that it chose.
+    pub(super) fn decodes(&self) -> bool {
+        self.prompted && self.sequence.pending() == 1
+    }
+
+    /// Sees to it that there is something to run: slides a full context, and begins anew where other rotations are
+    /// right. Whether there is; if not, it is over.
+    pub(super) fn prepare(&mut self) -> Result<bool, RuntimeError> {
+        let wants = self.sequence.wants_token();
+        self.tell();
+        if !wants? {
+            self.say(None);
+            return Ok(false);
+        }
+        if let Some(factors) = self.sequence.other_factors() {
+            let tokens = self.sequence.cache.len();
+            self.sequence.cache.rotate_with(factors);
+            if tokens > 0 {
+                self.outlet.send(Update::Event(Event::Rerun { tokens, factors }));
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn tell_event(&mut self, event: Event) {
+        self.outlet.send(Update::Event(event));
+    }
+
+    fn tell(&mut self) {
+        for event in self.sequence.events.drain(..) {
+            self.outlet.send(Update::Event(event));
+        }
+    }
+
+    /// `count` of its tokens were run.
+    pub(super) fn commit(&mut self, count: usize, prefixes: &PrefixCache) {
+        self.sequence.cache.commit(count);
+        if !self.prompted && self.sequence.pending() == 0 {
+            self.prompted = true;
+            if self.cached {
+                prefixes.keep(&self.sequence.cache, &self.sequence.tokens, true);
+            }
+        }
+    }
+
+    /// Chooses the next token by the logits of the last one and passes it on.
+    pub(super) fn choose(&mut self, logits: Logits<'_>, start: Instant) -> Result<Told, RuntimeError> {
+        self.sequence.text.clear();
+        let token = self.sequence.choose(logits, start)?;
+        let loops = self.sequence.events.iter().filter(|event| matches!(event, Event::Loop { .. })).count();
+        self.tell();
+        let now = Instant::now();
+        let (mut first, mut next) = (None, None);
+        if token.is_some() {
+            match self.last.replace(now) {
+                None => first = Some(now - self.submitted),
+                Some(last) => next = Some(now - last),
+            }
+        }
+        Ok(Told { priority: self.priority, heard: self.say(token), loops, first, next })
+    }
+
+    /// Passes a token and the text that has become certain on, if there is any; false if nobody wants it.
+    fn say(&mut self, token: Option<u32>) -> bool {
+        if token.is_none() && self.sequence.text.is_empty() {
+            return true;
+        }
+        self.outlet.send(Update::Piece(Piece { token, text: self.sequence.text.clone() }))
+    }
+
+    /// Gives its memory back before its `result` is counted and told; what was run is kept for others, unless something
+    /// went wrong with it.
+    pub(super) fn free(self, result: &Result<Finish, RuntimeError>, prefixes: &PrefixCache) -> Outlet {
+        let Self { sequence, outlet, cached, .. } = self;
+        if cached && matches!(result, Ok(_) | Err(RuntimeError::Cancelled | RuntimeError::ContextFull { .. })) {
+            prefixes.keep(&sequence.cache, &sequence.tokens, false);
+        }
+        outlet
+    }
+}

@@ -1,0 +1,271 @@
+//! A budget that is too small, by a byte or by far: always a typed error, never a trace of it, and all memory comes
+//! back.
+
+use std::{path::PathBuf, time::Duration};
+
+use halfbyte::{
+    Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Pressure, Request, RuntimeError, Sampling,
+    Scheduler, SchedulerOptions, SessionOptions, StopRules,
+};
+
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../cli/models/tiny-mimo-q4_0.gguf")
+}
+
+fn model(budget: &Budget, load: Load) -> Result<Model, RuntimeError> {
+    let mut options = LoadOptions::default();
+    (options.threads, options.budget, options.load) = (Some(1), budget.clone(), load);
+    Model::open_with(path(), &options)
+}
+
+/// Runs `scenario` with a budget of nothing, then with as much more each time as the request that failed was short of:
+/// so every request for memory fails once. How many there were.
+fn fail_each(scenario: impl Fn(&Budget) -> Result<(), RuntimeError>) -> usize {
+    let (mut limit, mut failures) = (0, 0);
+    loop {
+        let budget = Budget::new(limit, BudgetMode::Enforce);
+        let result = scenario(&budget);
+        assert_eq!(budget.used(), 0, "all came back, with a limit of {limit}");
+        assert!(budget.peak() <= limit);
+        match result {
+            Ok(()) => {
+                assert_eq!(budget.peak(), limit, "not a byte too many");
+                return failures;
+            }
+            Err(RuntimeError::BudgetExceeded { need, have }) => {
+                assert!(need > have);
+                limit += need - have;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        failures += 1;
+    }
+}
+
+fn prompt() -> Vec<u32> {
+    (0..150).map(|n| n % 200).collect()
+}
+
+/// The tokens that a session generates after the prompt.
+fn generate(model: &Model) -> Result<Vec<u32>, RuntimeError> {
+    let mut options = SessionOptions::default();
+    (options.context, options.batch) = (Some(300), 64);
+    let mut session = model.session(&options)?;
+    session.set_sampling(Sampling::greedy())?;
+    session.push_tokens(&prompt())?;
+    let mut rules = StopRules::default();
+    rules.end_of_text = false;
+    session.set_stop(rules)?;
+    let mut tokens = Vec::new();
+    for _ in 0..50 {
+        tokens.extend(session.next_token()?);
+    }
+    // A page more than the session has, for what they do not share.
+    let mut fork = session.fork()?;
+    for _ in 0..20 {
+        fork.next_token()?;
+        tokens.extend(session.next_token()?);
+    }
+    Ok(tokens)
+}
+
+#[test]
+fn every_request_for_memory_fails_once() {
+    let expected = generate(&model(&Budget::default(), Load::Map).expect("a model")).expect("no limit");
+    assert_eq!(expected.len(), 70);
+    let failures = fail_each(|budget| {
+        let model = model(budget, Load::Copy)?;
+        assert_eq!(generate(&model)?, expected);
+        Ok(())
+    });
+    // The file, a buffer for each activation of a session and of its fork, and their pages.
+    assert!(failures > 30, "{failures}");
+}
+
+#[test]
+fn a_session_that_was_refused_goes_on_once_there_is_memory() {
+    let free = model(&Budget::default(), Load::Map).expect("a model");
+    let mut options = SessionOptions::default();
+    (options.context, options.batch) = (Some(300), 64);
+    let mut other = free.session(&options).expect("a session");
+    let empty = free.budget().used();
+    other.push_tokens(&prompt()[..128]).expect("it fits");
+    let pages = free.budget().used() - empty;
+
+    // Room for two sessions and the pages of one.
+    let budget = Budget::new(2 * empty + pages, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let (mut first, mut second) =
+        (model.session(&options).expect("a session"), model.session(&options).expect("a session"));
+    first.push_tokens(&prompt()[..128]).expect("it fits");
+    let refused = second.push_tokens(&prompt()[..100]).expect_err("no page left");
+    assert!(matches!(refused, RuntimeError::BudgetExceeded { .. }), "{refused}");
+    assert!(second.tokens().is_empty());
+    let refused = first.push_tokens(&[1]).expect_err("no page left");
+    assert!(matches!(refused, RuntimeError::BudgetExceeded { .. }), "{refused}");
+    assert_eq!(first.tokens().len(), 128);
+    first.truncate(64);
+    second.push_tokens(&prompt()[..64]).expect("a page came back");
+    drop(first);
+    second.push_tokens(&prompt()[64..128]).expect("another");
+    let logits: Vec<u32> = second.logits().expect("logits").iter().map(|logit| logit.to_bits()).collect();
+    let expected: Vec<u32> = other.logits().expect("logits").iter().map(|logit| logit.to_bits()).collect();
+    assert_eq!(logits, expected);
+}
+
+fn options(max_concurrent: usize) -> SchedulerOptions {
+    let mut options = SchedulerOptions::default();
+    (options.max_concurrent, options.refill, options.chunk) = (max_concurrent, Duration::ZERO, 64);
+    options.timeout = Duration::from_secs(600);
+    options
+}
+
+fn request(context: usize) -> Request {
+    let mut request = Request::new(prompt());
+    (request.sampling, request.context) = (Sampling::greedy(), Some(context));
+    (request.stop.max_tokens, request.stop.end_of_text) = (Some(70), false);
+    request
+}
+
+/// The tokens that a scheduler generates.
+fn schedule(scheduler: &Scheduler, request: Request) -> Result<Vec<u32>, RuntimeError> {
+    let mut tokens = Vec::new();
+    for piece in scheduler.submit(request)? {
+        tokens.extend(piece?.token);
+    }
+    Ok(tokens)
+}
+
+#[test]
+fn a_scheduler_refuses_and_never_fails_later() {
+    let expected = {
+        let model = model(&Budget::default(), Load::Map).expect("a model");
+        schedule(&Scheduler::new(&model, &options(2)).expect("a scheduler"), request(300)).expect("no limit")
+    };
+    assert_eq!(expected.len(), 70);
+    let failures = fail_each(|budget| {
+        let model = model(budget, Load::Map)?;
+        let scheduler = Scheduler::new(&model, &options(2))?;
+        match schedule(&scheduler, request(300)) {
+            Ok(tokens) => assert_eq!(tokens, expected),
+            Err(error) => {
+                // Before the first token, and as counted; the scheduler goes on.
+                let stats = scheduler.stats();
+                assert_eq!((stats.refused_budget, stats.failed, stats.tokens, stats.active), (1, 0, 0, 0));
+                return Err(error);
+            }
+        }
+        Ok(())
+    });
+    assert!(failures > 15, "{failures}");
+}
+
+/// Bytes that a scheduler takes by itself, and with a request of this context.
+fn sizes(context: usize) -> (usize, usize) {
+    let model = model(&Budget::default(), Load::Map).expect("a model");
+    let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+    let alone = model.budget().used();
+    let mut generation = scheduler.submit(request(context)).expect("room");
+    assert!(generation.next().expect("a token").is_ok());
+    let with = model.budget().peak();
+    (alone, with - alone)
+}
+
+/// Two that fit one at a time only: the second waits, and is not refused.
+#[test]
+fn who_does_not_fit_beside_others_waits() {
+    let (alone, share) = sizes(300);
+    let budget = Budget::new(alone + share + share / 2, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+    let generations: Vec<_> = (0..4).map(|_| scheduler.submit(request(300)).expect("room")).collect();
+    let mut found = generations.into_iter().map(|g| g.map(|piece| piece.expect("no error").token).collect::<Vec<_>>());
+    let first = found.next().expect("four");
+    assert_eq!(first.len(), 70);
+    assert!(found.all(|tokens| tokens == first));
+    assert!(budget.peak() <= budget.limit());
+}
+
+/// Prefixes that nobody uses go before anybody is refused.
+#[test]
+fn prefixes_go_first() {
+    let (alone, share) = sizes(300);
+    let budget = Budget::new(alone + share + share / 4, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let scheduler = Scheduler::new(&model, &options(1)).expect("a scheduler");
+    for n in 0..6 {
+        let mut request = request(300);
+        request.tokens[0] = n;
+        assert_eq!(schedule(&scheduler, request).expect("what is kept goes").len(), 70);
+        assert!(scheduler.prefixes().bytes() > 0, "and not more than has to");
+    }
+    let stats = scheduler.stats();
+    assert!(stats.evicted > 0 && stats.refused_budget == 0);
+    assert!(stats.memory_peak <= budget.limit());
+}
+
+/// Gives so many tokens.
+#[derive(Debug)]
+struct Give(usize);
+
+impl ContextPolicy for Give {
+    fn context(&self, asked: usize, least: usize, pressure: Pressure) -> Option<usize> {
+        assert!((asked, least) == (1000, 151) && pressure.used <= pressure.limit && pressure.page > 0);
+        Some(self.0)
+    }
+}
+
+#[test]
+fn a_shorter_context_is_given_where_that_is_wanted_and_told() {
+    let (alone, share) = sizes(300);
+    let budget = Budget::new(alone + share, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let long = || {
+        let mut long = request(1000);
+        long.stop.max_tokens = None;
+        long
+    };
+    {
+        let scheduler = Scheduler::new(&model, &options(1)).expect("a scheduler");
+        let refused = schedule(&scheduler, long()).expect_err("too much");
+        assert!(matches!(refused, RuntimeError::BudgetExceeded { .. }), "{refused}");
+        assert_eq!(scheduler.stats().refused_budget, 1);
+    }
+    // What is given is at least the prompt and a token, and it has to fit as well.
+    for (give, given) in [(200, Some(200)), (0, Some(151)), (usize::MAX, None), (900, None)] {
+        let mut options = options(1);
+        options.policy = Some(std::sync::Arc::new(Give(give)));
+        let scheduler = Scheduler::new(&model, &options).expect("a scheduler");
+        let mut generation = scheduler.submit(long()).expect("room");
+        let pieces: Vec<_> = generation.by_ref().collect();
+        let Some(given) = given else {
+            assert!(matches!(pieces[..], [Err(RuntimeError::BudgetExceeded { .. })]), "{give}: {pieces:?}");
+            continue;
+        };
+        assert_eq!(pieces.len(), given - 150, "the context that was given is filled, and not more");
+        let events: Vec<Event> = generation.events().collect();
+        assert!(
+            matches!(events[..], [Event::ContextShortened { asked: 1000, given: g, .. }] if g == given),
+            "{events:?}"
+        );
+        assert_eq!(scheduler.stats().shortened, 1);
+    }
+}
+
+/// Counting only, and warning, grant everything.
+#[test]
+fn modes_that_grant() {
+    for mode in [BudgetMode::Warn, BudgetMode::Off] {
+        let budget = Budget::new(1000, mode);
+        let model = model(&budget, Load::Map).expect("a model");
+        let scheduler = Scheduler::new(&model, &options(1)).expect("a scheduler");
+        assert_eq!(schedule(&scheduler, request(300)).expect("granted").len(), 70);
+        assert!(budget.peak() > budget.limit() && budget.refused() > 0);
+        drop(scheduler);
+        assert_eq!(budget.used(), 0);
+    }
+    let machine = Budget::of_machine(BudgetMode::Enforce);
+    assert!(machine.limit() > 1 << 20);
+    let model = model(&machine, Load::Map).expect("a model");
+    generate(&model).expect("a machine that runs this test has as much");
+}
