@@ -51,7 +51,10 @@ miri: (full "miri")
 # Data races in the thread team (nightly with rust-src).
 tsan: (full "tsan")
 
-# More orders of events in the thread team than its test tries.
+# Secrets of many sessions and cancelled requests, as often as is promised.
+scheduler: (full "scheduler")
+
+# More orders of events in the thread team and the scheduler's hand-over than their tests try.
 loom: (full "loom")
 
 # Each fuzz target for SECONDS (nightly, cargo-fuzz).

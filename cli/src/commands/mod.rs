@@ -8,6 +8,7 @@ mod inspect;
 mod logits;
 mod pack;
 mod perplexity;
+mod prefix;
 mod quantize;
 mod run;
 mod synth;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Quantize(quantize::Args),
     /// Write a model laid out as it is computed with.
     Pack(pack::Args),
+    /// Keep what a model has made of a prompt in a file.
+    Prefix(prefix::Args),
     /// Turn a Hugging Face directory into a GGUF file.
     Convert(convert::Args),
     /// Print a completion script for a shell.
@@ -57,6 +60,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Synth(args) => synth::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Pack(args) => pack::run(args),
+        Command::Prefix(args) => prefix::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Completions(args) => completions::run(args),
     }

@@ -5,6 +5,8 @@
 //! (or busy) does so for all of them. The first round warms up and is not counted.
 
 mod bandwidth;
+mod latency;
+mod load;
 mod memory;
 mod report;
 
@@ -19,6 +21,8 @@ use anyhow::{Context, ensure};
 use halfbyte::{Gguf, Model, Sampling, Session, SessionOptions, StopRules};
 
 use self::{
+    latency::Latency,
+    load::Load,
     memory::{Memory, Watch},
     report::{Bandwidth, DecodeReport, MemoryReport, ModelReport, Rates, Report},
 };
@@ -39,6 +43,8 @@ Examples:
   halfbyte bench model.gguf
   halfbyte bench model.gguf -p 0 -n 64 --depth 2048    decode only, far into a conversation
   halfbyte bench model.gguf --threads 1 --reps 5 --json > bench.json
+  halfbyte bench model.gguf --concurrent 8 -p 64 -n 64 requests of many callers
+  halfbyte bench model.gguf --latency -p 2000          prefixes and cancelling
 
 --json prints one object:
   {\"model\": {\"source\", \"name\", \"architecture\", \"tensor_bytes\", \"formats\"},
@@ -50,7 +56,17 @@ Examples:
    \"memory\": {\"loaded\", \"peak\"}, \"cache_bytes\", \"cache_resident\"}
 Rates are in tokens per second, bandwidth is in bytes per second. Processors
 are those that threads may run on, as the system says; available_bytes is what
-memory was free before loading. What was not measured is null.";
+memory was free before loading. What was not measured is null.
+With --concurrent it is
+  {\"isa\", \"threads\", \"kv\", \"concurrent\", \"requests\", \"batching\",
+   \"prompt_tokens\", \"tokens\", \"alone\": {\"first_token\", \"per_token_p50\",
+   \"per_token_p95\", \"tokens_per_second\"}, \"seconds\", \"tokens_per_second\",
+   \"speedup\", \"equal\", \"stats\": what the scheduler counted}
+and with --latency
+  {\"isa\", \"threads\", \"kv\", \"prompt_tokens\", \"new\", \"per_token\",
+   \"known\", \"from_file\", \"load\", \"file_bytes\",
+   \"cancel\": {\"count\", \"p50\", \"p99\", \"longest\"}}
+with times in seconds.";
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -65,15 +81,31 @@ pub(crate) struct Args {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     tokens: usize,
     /// Decode after this many tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["concurrent", "latency"])]
     depth: usize,
     /// How often everything is measured; the median counts
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = args::count(1, 1000))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = args::count(1, 1000), conflicts_with = "concurrent")]
     reps: usize,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
     kv: KvArg,
+    /// Load test instead: requests of many callers, so many at a time (1 to 32)
+    #[arg(long, value_name = "N", value_parser = args::count(1, 32))]
+    concurrent: Option<usize>,
+    /// Requests of the load test [default: four times N]
+    #[arg(long, value_name = "N", requires = "concurrent", value_parser = args::count(1, 100_000))]
+    requests: Option<usize>,
+    /// Give every sequence of the load test passes of its own
+    #[arg(long, requires = "concurrent")]
+    no_batching: bool,
+    /// Compare what each request of the load test gets with what it gets alone
+    #[arg(long, requires = "concurrent")]
+    check: bool,
+    /// Measure what one caller waits for instead: the first token of a prompt that is new, known or loaded, and the end
+    /// of a request that is cancelled
+    #[arg(long, conflicts_with = "concurrent")]
+    latency: bool,
     /// Print one JSON object, with all repetitions
     #[arg(long)]
     json: bool,
@@ -81,9 +113,17 @@ pub(crate) struct Args {
 
 /// Runs `bench`.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let Args { model, prompt, tokens, depth, reps, compute, kv, json } = args;
+    let Args { model, prompt, tokens, depth, reps, compute, kv, json, .. } = args;
     let (source, plan) = (model.source(), Plan { prompt, tokens, depth });
     source.advise();
+    if let Some(concurrent) = args.concurrent {
+        let (requests, batching) = (args.requests.unwrap_or(4 * concurrent), !args.no_batching);
+        let load = Load { concurrent, requests, batching, check: args.check, kv: kv.kv, json };
+        return load.run(&source.open(&compute.load_options())?, plan);
+    }
+    if args.latency {
+        return Latency { reps, kv: kv.kv, json }.run(&source.open(&compute.load_options())?, plan);
+    }
     let available_bytes = halfbyte::available_memory();
     let watch = Watch::start();
     let start = Instant::now();
@@ -169,8 +209,8 @@ impl Bench {
         // The token whose logits the first one is chosen from has to be in the cache.
         plan.depth = plan.depth.max(1);
         let decode = plan.tokens.saturating_add(plan.depth).saturating_add(1);
-        let (need, limit) = (decode.max(plan.prompt), model.config().context);
-        ensure!(need <= limit, "this takes a context of {need} tokens, the model has {limit}: lower -p, -n or --depth");
+        let need = decode.max(plan.prompt);
+        check_context(model, need)?;
         options.context = Some(need);
         let mut session = model.session(&options)?;
         session.set_sampling(Sampling::greedy())?;
@@ -219,6 +259,13 @@ impl Bench {
         self.kv_bytes = before.midpoint(self.session.kv_bytes());
         Ok(rate)
     }
+}
+
+/// Fails if the model has no context of `need` tokens.
+fn check_context(model: &Model, need: usize) -> anyhow::Result<()> {
+    let limit = model.config().context;
+    ensure!(need <= limit, "this takes a context of {need} tokens, the model has {limit}: lower -p, -n or --depth");
+    Ok(())
 }
 
 /// `count` random token ids, the same every time.
