@@ -1,4 +1,5 @@
-//! Attention over the cache: of one position (bytes of keys and values per second) and of a prompt (products per second).
+//! Attention over the cache: of one position (bytes of keys and values per second) and of a prompt (products per
+//! second).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use halfbyte_benches::{Rng, agrees_within, kernels, size};

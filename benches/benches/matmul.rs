@@ -1,7 +1,8 @@
 //! Products with a weight matrix: one token (bytes of weights per second), a few or many (multiplications per second).
 //!
-//! Inputs are rounded to 8 bits beforehand, where weights take them so; `elementwise/quantize` times that. After a batch
-//! stands what part it reached of the peak of the tier's instruction, `peak/*`: the median of pairs timed in turn.
+//! Inputs are rounded to 8 bits beforehand, where weights take them so; `elementwise/quantize` times that. After a
+//! batch stands what part it reached of the peak of the tier's instruction, `peak/*`: the median of pairs timed in
+//! turn.
 
 use std::cell::{LazyCell, RefCell};
 use std::hint::black_box;

@@ -1,8 +1,9 @@
-//! Shared pieces of the benchmarks: seeded data, kernels to compare, products and their checks, the peak of the machine.
+//! Shared pieces of the benchmarks: seeded data, kernels to compare, products and their checks, the peak of the
+//! machine.
 //!
 //! Ids read `matmul/gemv_q4_0/avx512vnni/rows=4096,depth=4096`. Every benchmark compares its result with the scalar
-//! kernels once before it is timed, if it is timed at all. Debug builds (`cargo test --benches`) run small shapes, to check
-//! the benchmarks themselves.
+//! kernels once before it is timed, if it is timed at all. Debug builds (`cargo test --benches`) run small shapes, to
+//! check the benchmarks themselves.
 
 mod check;
 pub mod peak;

@@ -1,7 +1,7 @@
 //! What the integer units of this core can do at most: loops of nothing but the instruction a kernel lives on.
 //!
-//! A product that keeps up with such a loop would leave no time for loads, scales or anything else. `vpmaddubsw` adds pairs
-//! only, in 16 bits; widening them to 32 bits, which a kernel needs, is not counted here.
+//! A product that keeps up with such a loop would leave no time for loads, scales or anything else. `vpmaddubsw` adds
+//! pairs only, in 16 bits; widening them to 32 bits, which a kernel needs, is not counted here.
 
 #[cfg(target_arch = "x86_64")]
 use std::{arch::asm, time::Instant};

@@ -10,8 +10,8 @@ use crate::{Rng, Weights, kernels};
 ///
 /// The scale of 32 inputs is the smallest power of two that keeps them within ±127, so it is below `2 max / 127` and at
 /// most 1/64 here. Rounding errors are uniform in half a scale to each side: a variance of `(1/64)² / 12`. That of the
-/// inputs is 1/3. Both pass through the same weights, so the expected ratio is at most `3 / 12 / 64² = 6.1e-5`, and three
-/// times that leaves room for chance where outputs are few.
+/// inputs is 1/3. Both pass through the same weights, so the expected ratio is at most `3 / 12 / 64² = 6.1e-5`, and
+/// three times that leaves room for chance where outputs are few.
 pub const ROUNDED: f64 = 2e-4;
 
 /// Sizes of a product `(tokens, rows) = (tokens, depth) × (rows, depth)ᵀ`.

@@ -93,8 +93,9 @@ fn map(file: &File, len: usize) -> io::Result<Mapped> {
     // documents that this is SIGBUS or changed data. No code here relies on two reads giving the same byte: lengths
     // are re-checked where they are used, and text is validated on a private copy.
     let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) }?;
-    // Where the file system keeps large folios, what is read from now on is cached and mapped 2 MiB at a time: on a machine
-    // with Linux 6.18 and ext4 two threads then read 51 instead of 38 GB/s. It is advice; elsewhere nothing happens.
+    // Where the file system keeps large folios, what is read from now on is cached and mapped 2 MiB at a time: on a
+    // machine with Linux 6.18 and ext4 two threads then read 51 instead of 38 GB/s. It is advice; elsewhere nothing
+    // happens.
     #[cfg(target_os = "linux")]
     let large_pages = map.advise(memmap2::Advice::HugePage).is_ok();
     #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,5 @@
-//! Writing that fails: sinks that break at every byte, files that must not be left behind, wrong order. A full disk is in
-//! `gguf_full_disk.rs`.
+//! Writing that fails: sinks that break at every byte, files that must not be left behind, wrong order. A full disk is
+//! in `gguf_full_disk.rs`.
 
 mod scratch;
 mod support;

@@ -1,4 +1,5 @@
-//! Whatever a template is, it renders or says why not, soon; and what is said never becomes a built-in template's markup.
+//! Whatever a template is, it renders or says why not, soon; and what is said never becomes a built-in template's
+//! markup.
 
 #![no_main]
 

@@ -9,8 +9,8 @@
 //!
 //! x = scale · (code - 128),  scale = max |x| / 127 over the head
 //! ```
-//! A line of 64 bytes is a [`Panel`](crate::panel::Panel)'s, so the micro-kernels of quantised weights multiply both: queries
-//! with keys, and weights with values.
+//! A line of 64 bytes is a [`Panel`](crate::panel::Panel)'s, so the micro-kernels of quantised weights multiply both:
+//! queries with keys, and weights with values.
 
 use half::f16;
 

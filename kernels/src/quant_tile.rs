@@ -1,4 +1,5 @@
-//! A window of inputs in a larger batch of 8-bit activations: what threads that split a product by rows write for the next.
+//! A window of inputs in a larger batch of 8-bit activations: what threads that split a product by rows write for the
+//! next.
 //!
 //! The words of a range of groups lie in one piece for each four tokens, so no safe slice describes the window.
 
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::error::{KernelError, same_len};
 use crate::quantized::{GROUP, TILE, WORDS, quantized_words, token_words};
 
-/// A mutable window of `inputs` (whole groups of 32) of a batch `(tokens, depth)` of 8-bit activations: the share of one
-/// thread. The flags that say which tokens are of use are shared between windows.
+/// A mutable window of `inputs` (whole groups of 32) of a batch `(tokens, depth)` of 8-bit activations: the share of
+/// one thread. The flags that say which tokens are of use are shared between windows.
 #[derive(Debug)]
 pub struct QuantTile<'a> {
     words: *mut u32,
@@ -44,7 +45,8 @@ impl<'a> QuantTile<'a> {
     ///
     /// # Safety
     /// For as long as the tile lives:
-    /// - `quantized_words(tokens, depth)` words from `words` on lie in one allocation, are initialised, and may be written;
+    /// - `quantized_words(tokens, depth)` words from `words` on lie in one allocation, are initialised, and may be
+    ///   written;
     /// - `groups.end <= depth / 32`;
     /// - nothing else reads or writes these groups (other tiles of the same batch have other groups), and flags are
     ///   accessed by tiles only.
@@ -91,11 +93,11 @@ impl<'a> QuantTile<'a> {
         }
         let n = self.tile(first);
         let start = first * token_words(self.all) + (self.groups.start + groups.start) * WORDS * n;
-        // SAFETY: tile `first / 4` begins `first * token_words` words into the batch and has `n * token_words` of them; these
-        // groups lie before its flags, as `groups.start + groups.len() <= all`.
+        // SAFETY: tile `first / 4` begins `first * token_words` words into the batch and has `n * token_words` of them;
+        // these groups lie before its flags, as `groups.start + groups.len() <= all`.
         let start = unsafe { self.words.add(start) };
-        // SAFETY: initialised and writable by the contract of `from_raw` (or a unique borrow in `new`), and of this window
-        // only; `&mut self` lends out one piece at a time.
+        // SAFETY: initialised and writable by the contract of `from_raw` (or a unique borrow in `new`), and of this
+        // window only; `&mut self` lends out one piece at a time.
         unsafe { slice::from_raw_parts_mut(start, groups.len() * WORDS * n) }
     }
 

@@ -1,11 +1,12 @@
 //! Activations rounded to 8 bits: what the kernels of quantised weights multiply.
 //!
-//! Groups of 32 inputs of a token share a scale that is a power of two, the smallest with which every rounded value lies
-//! within ±127. A power of two is applied to a weight's scale by adding to its exponent: one instruction less, and none on
-//! the multipliers, for every group, row and token. A best scale would be up to twice as fine; bits per byte of the
-//! bundled models differ by 0.02 % at most.
+//! Groups of 32 inputs of a token share a scale that is a power of two, the smallest with which every rounded value
+//! lies within ±127. A power of two is applied to a weight's scale by adding to its exponent: one instruction less, and
+//! none on the multipliers, for every group, row and token. A best scale would be up to twice as fine; bits per byte of
+//! the bundled models differ by 0.02 % at most.
 //!
-//! Four tokens lie interleaved, as a tile; the last tile of a batch may have fewer. In words of 32 bits, for `n` tokens:
+//! Four tokens lie interleaved, as a tile; the last tile of a batch may have fewer. In words of 32 bits, for `n`
+//! tokens:
 //!
 //! ```text
 //! tile:   group 0 | group 1 | … | [flag: n]              flag: 1 if an input is not finite, or beyond 127 · 2^96

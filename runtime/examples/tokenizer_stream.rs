@@ -1,7 +1,8 @@
 //! Encodes many texts with one vocabulary, for comparison with other tokenizers (`scripts/tokenizer_oracle.py`).
 //!
 //! `tokenizer_stream VOCABULARY.gguf [parse]`: on standard input, for each text, its length in bytes (u32,
-//! little-endian) and its bytes; on standard output the number of ids and the ids (u32). `parse` matches special tokens.
+//! little-endian) and its bytes; on standard output the number of ids and the ids (u32). `parse` matches special
+//! tokens.
 
 use std::io::{self, BufWriter, Read, Write};
 

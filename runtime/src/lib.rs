@@ -2,8 +2,8 @@
 //!
 //! A [`Model`] is a memory-mapped GGUF file and what was checked about it: immutable, `Send + Sync`, cheap to clone.
 //! A [`Session`] is one conversation with it: it owns its keys and values, its sampler and its buffers, and can move
-//! between threads. A [`Scheduler`] shares a model among many callers. There is no global state, no environment variable,
-//! no async, and no lifetime in a public type.
+//! between threads. A [`Scheduler`] shares a model among many callers. There is no global state, no environment
+//! variable, no async, and no lifetime in a public type.
 //!
 //! ```no_run
 //! use halfbyte::{Model, SessionOptions};

@@ -1,8 +1,8 @@
 //! Packing: a model file written again with its matrices in panels of 16 rows, which kernels read as they are.
 //!
-//! The tensors of the packed file have the names and the values they had; a matrix that has no panels stays as it is. Which
-//! ones have is decided here, where it is known how a graph cuts stacked tensors ([`weights`](crate::weights)): a cut must
-//! fall between two panels. Layout and description are in `docs/packing.md`.
+//! The tensors of the packed file have the names and the values they had; a matrix that has no panels stays as it is.
+//! Which ones have is decided here, where it is known how a graph cuts stacked tensors ([`weights`](crate::weights)): a
+//! cut must fall between two panels. Layout and description are in `docs/packing.md`.
 
 use std::io::Write;
 
@@ -66,8 +66,8 @@ impl<'a> PackPlan<'a> {
         &self.steps
     }
 
-    /// The head of the packed file: all metadata, aligned tensors, and the description of those that are packed. What is
-    /// then to be written are the pieces of each step in turn.
+    /// The head of the packed file: all metadata, aligned tensors, and the description of those that are packed. What
+    /// is then to be written are the pieces of each step in turn.
     ///
     /// # Errors
     /// [`RuntimeError::Format`] if a rule of the format is broken, by the metadata of the original for instance.

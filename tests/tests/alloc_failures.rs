@@ -1,6 +1,6 @@
 //! Memory that the system refuses: every allocation whose size a prompt, a context, a batch or a file decides fails
-//! once, when a model is loaded, in a session, a scheduler and a prefix cache. None may end the process, and nothing may
-//! be left of it.
+//! once, when a model is loaded, in a session, a scheduler and a prefix cache. None may end the process, and nothing
+//! may be left of it.
 //!
 //! Maps of anonymous memory are not made through the allocator: they fail in `budget.rs`, one after the other. One test
 //! alone in this binary, because the allocator is the whole process's.

@@ -1,7 +1,7 @@
 //! The bundled models: what the reference computes with their weights, greedy text, and the cost of four bits.
 //!
-//! Golden values come from `scripts/golden_tiny_mimo.py`, which runs the training code on the committed F16 weights, and
-//! from `scripts/golden_tiny_phimoe.py`, which runs transformers' Phi-MoE on them.
+//! Golden values come from `scripts/golden_tiny_mimo.py`, which runs the training code on the committed F16 weights,
+//! and from `scripts/golden_tiny_phimoe.py`, which runs transformers' Phi-MoE on them.
 
 use std::fs;
 
@@ -84,8 +84,8 @@ fn greedy_tokens_are_those_of_the_reference() {
 ///
 /// A router turns the last bit of a number into another expert where two are about as good, at a few positions in a
 /// hundred. So tiny-phimoe misses the aim for the mean: it is 0.002 with F16 weights, 0.0018 if nothing is rounded but
-/// keys and values, and in Q4_0 caches of f32 and f16 are 0.002 apart already. Its median has to meet the aim; limits of
-/// its own keep the mean, and the bits in Q4_0, from getting worse.
+/// keys and values, and in Q4_0 caches of f32 and f16 are 0.002 apart already. Its median has to meet the aim; limits
+/// of its own keep the mean, and the bits in Q4_0, from getting worse.
 #[test]
 fn a_cache_of_8_bits_keeps_the_distribution() {
     /// Of `Σ p · ln(p / q)`, p with f16.

@@ -243,7 +243,8 @@ fn a_cancelled_turn_changes_nothing() {
     cancelled("untied", CHATML, 50);
 }
 
-/// The original context of this model has 256 tokens: the turn that is cancelled has passed it, or comes back from there.
+/// The original context of this model has 256 tokens: the turn that is cancelled has passed it, or comes back from
+/// there.
 #[test]
 fn a_cancelled_turn_across_the_original_context_changes_nothing() {
     cancelled("phi4-mini", PHI_4_MINI, 50);

@@ -30,8 +30,8 @@ const LIBRARIES: &[&str] = &["formats", "kernels", "runtime"];
 const MAX_LINES: usize = 400;
 /// Most lines of a file whose header gives a reason (a line with `over 400 lines`).
 const MAX_LINES_WITH_REASON: usize = 600;
-/// Most crates that a build of the library links, itself included. The limit was 35; the thread team is to be a rayon pool,
-/// whose core is four crates.
+/// Most crates that a build of the library links, itself included. The limit was 35; the thread team is to be a rayon
+/// pool, whose core is four crates.
 const MAX_LIBRARY_CRATES: usize = 36;
 
 fn root() -> PathBuf {

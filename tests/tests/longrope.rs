@@ -1,7 +1,7 @@
 //! Crossing the original context of a LongRoPE model: everything is rotated otherwise, and nothing else changes.
 //!
-//! That each set gives the reference's logits is tested with the golden values; here sessions that crossed are compared,
-//! bit for bit, with sessions that never had to.
+//! That each set gives the reference's logits is tested with the golden values; here sessions that crossed are
+//! compared, bit for bit, with sessions that never had to.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,5 +1,5 @@
-//! Steady generation allocates nothing: counted by an allocator around the system's, over all threads. The one exception is
-//! the page of the cache that every 64th token begins: it takes one call, before the token is run.
+//! Steady generation allocates nothing: counted by an allocator around the system's, over all threads. The one
+//! exception is the page of the cache that every 64th token begins: it takes one call, before the token is run.
 //!
 //! A phone that allocates per token fragments its heap and wakes its memory manager in the middle of a sentence. One
 //! test alone in this binary, because the count is of the whole process.
@@ -88,14 +88,14 @@ fn add_vocabulary(parts: &mut Parts, size: usize) {
         .put("tokenizer.ggml.eos_token_id", u32::try_from(size - 1).expect("small"));
 }
 
-/// Calls that a generation from a length of `start` tokens to one of `end` may make: one for each page of the cache that it
-/// begins. The last token of a session is run only when the next one is asked for.
+/// Calls that a generation from a length of `start` tokens to one of `end` may make: one for each page of the cache
+/// that it begins. The last token of a session is run only when the next one is asked for.
 fn pages(start: usize, end: usize) -> usize {
     (end - 1).div_ceil(KV_PAGE) - (start - 1).div_ceil(KV_PAGE)
 }
 
-/// Generates until all buffers have their size, then more, which is to allocate nothing but pages of the cache; returns the
-/// bytes of text that came of it.
+/// Generates until all buffers have their size, then more, which is to allocate nothing but pages of the cache; returns
+/// the bytes of text that came of it.
 fn generate(session: &mut Session, what: &str) -> usize {
     let mut text = 0;
     for counted in [WARM_UP, COUNTED] {

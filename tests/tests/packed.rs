@@ -13,8 +13,8 @@ use halfbyte_tests::{Golden, Part, Parts, bits, folder, logits_of, model_on, nms
 
 const MIXES: [&str; 6] = ["q4_0", "q4_k_m", "q4_mixed", "q6_k", "q8_0", "q5_0"];
 const TOKENS: [u32; 21] = [1, 5, 9, 2, 7, 7, 3, 0, 11, 6, 4, 8, 2, 2, 10, 12, 1, 3, 5, 13, 14];
-/// What 8-bit activations may cost: where row-major weights are multiplied with activations as they are, packed ones are not.
-/// Measured are up to 3e-4.
+/// What 8-bit activations may cost: where row-major weights are multiplied with activations as they are, packed ones
+/// are not. Measured are up to 3e-4.
 const ROUNDED_NMSE: f64 = 1e-3;
 
 fn mixes() -> impl Iterator<Item = Mix> {

@@ -1,9 +1,9 @@
 //! Our matrix products beside those of other engines: the same stored weights, the same inputs, one thread each.
 //!
-//! Ids read `peers/gemv_q4_0/halfbyte/rows=4096,depth=4096`; other names stand where `halfbyte` does: the tier, `candle`,
-//! `llama.cpp`, `llama.cpp-repack` and so on. Products of one shape are timed one right after the other. Random weights go
-//! through our encoders, and all sides get the same bytes. Before the clock starts, each result is computed once and
-//! compared with that of our best tier.
+//! Ids read `peers/gemv_q4_0/halfbyte/rows=4096,depth=4096`; other names stand where `halfbyte` does: the tier,
+//! `candle`, `llama.cpp`, `llama.cpp-repack` and so on. Products of one shape are timed one right after the other.
+//! Random weights go through our encoders, and all sides get the same bytes. Before the clock starts, each result is
+//! computed once and compared with that of our best tier.
 //!
 //! Run with `RAYON_NUM_THREADS=1`, and `HALFBYTE_GGML=FOLDER[:FOLDER...]` for ggml.
 
@@ -22,8 +22,8 @@ const TYPES: [QuantType; 5] = [QuantType::F32, QuantType::Q4_0, QuantType::Q8_0,
 const ROWS: usize = size(4096, 64);
 const DEPTH: usize = size(4096, 512);
 
-/// Largest normalised mean square error between two engines: both may have rounded the inputs. f32 products differ in the
-/// order of their sums only.
+/// Largest normalised mean square error between two engines: both may have rounded the inputs. f32 products differ in
+/// the order of their sums only.
 fn bound(ty: QuantType) -> f64 {
     if ty == QuantType::F32 { 1e-10 } else { 2.0 * ROUNDED }
 }

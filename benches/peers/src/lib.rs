@@ -1,8 +1,9 @@
-//! The same product, as several engines compute it: ours on each tier, candle's, and ggml's from builds of llama.cpp and
-//! ik_llama.cpp. One thread each, the same stored weights, the same inputs in f32.
+//! The same product, as several engines compute it: ours on each tier, candle's, and ggml's from builds of llama.cpp
+//! and ik_llama.cpp. One thread each, the same stored weights, the same inputs in f32.
 //!
-//! Every engine gets the row-major blocks of a GGUF file and may arrange them as it likes before the clock starts. What is
-//! timed begins with inputs in f32 and ends with outputs in f32: where inputs are rounded to 8 bits, that is part of it.
+//! Every engine gets the row-major blocks of a GGUF file and may arrange them as it likes before the clock starts. What
+//! is timed begins with inputs in f32 and ends with outputs in f32: where inputs are rounded to 8 bits, that is part of
+//! it.
 
 mod candle;
 mod ggml;
@@ -25,8 +26,8 @@ pub trait Engine {
     /// As in the id of a benchmark.
     fn name(&self) -> &str;
 
-    /// Takes the weights `(rows, depth)` in blocks of `ty`, and the inputs `x: (tokens, depth)`; `None` if this engine does
-    /// not know the format.
+    /// Takes the weights `(rows, depth)` in blocks of `ty`, and the inputs `x: (tokens, depth)`; `None` if this engine
+    /// does not know the format.
     fn prepare(&self, ty: QuantType, shape: Shape, weights: &[u8], x: &[f32]) -> Option<Box<dyn Side>>;
 
     /// Whether the engine knows the format.

@@ -4,8 +4,8 @@
 //! first, each later one those tokens the window before did not reach: so every token but the first of the text is
 //! scored exactly once, with at least `ctx / 2` tokens before it once there are as many.
 //!
-//! nll = −Σ ln p(token | tokens before it in its window), ppl = exp(nll / scored), bits per byte = nll / (ln 2 · bytes).
-//! The last does not depend on the vocabulary, so it compares models.
+//! nll = −Σ ln p(token | tokens before it in its window), ppl = exp(nll / scored), bits per byte = nll / (ln 2 ·
+//! bytes). The last does not depend on the vocabulary, so it compares models.
 
 use std::{
     fmt,

@@ -4,8 +4,8 @@
 //! data of the tensors in the same order. Versions 2 and 3, little-endian; split files are followed.
 //!
 //! Single values and descriptions are decoded by the primitives of `gguf-rs-lib`. Around them stands one validating
-//! pass (`reader`, `decode`, `layout`, `packed`) that bounds every count, length and offset by the bytes that are there before it
-//! is used, so parsing takes at most 4 times the file plus 1 MiB of memory and no input can make it panic.
+//! pass (`reader`, `decode`, `layout`, `packed`) that bounds every count, length and offset by the bytes that are there
+//! before it is used, so parsing takes at most 4 times the file plus 1 MiB of memory and no input can make it panic.
 //! What the metadata *means* is the runtime's business.
 //!
 //! ```

@@ -39,8 +39,8 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Extents of the weights it holds, the contiguous one first: [`dims`](Self::dims), or those of the matrix (or stack of
-    /// matrices) whose panels it is.
+    /// Extents of the weights it holds, the contiguous one first: [`dims`](Self::dims), or those of the matrix (or
+    /// stack of matrices) whose panels it is.
     pub fn shape(&self) -> &[usize] {
         self.packed.as_ref().map_or(&self.dims, |packed| packed.dims())
     }

@@ -83,8 +83,8 @@ impl GgufWriter {
         Ok(())
     }
 
-    /// Announces a packed tensor: `dims`, the contiguous one first, are those of a matrix or of a stack of matrices of whole
-    /// panels, which become a tensor of bytes and a description of it. A file with such tensors should also
+    /// Announces a packed tensor: `dims`, the contiguous one first, are those of a matrix or of a stack of matrices of
+    /// whole panels, which become a tensor of bytes and a description of it. A file with such tensors should also
     /// [`put`](Self::put) `general.alignment`, as [`PACK_ALIGNMENT`](super::PACK_ALIGNMENT).
     ///
     /// # Errors
@@ -100,8 +100,8 @@ impl GgufWriter {
     /// Starts the file at `path`; whatever is there stays untouched until [`GgufFile::finish`].
     ///
     /// # Errors
-    /// [`FormatError::Io`] if the temporary file beside `path` cannot be made or written; [`FormatError::DuplicateKey`] if
-    /// tensors are packed and their description was put already.
+    /// [`FormatError::Io`] if the temporary file beside `path` cannot be made or written; [`FormatError::DuplicateKey`]
+    /// if tensors are packed and their description was put already.
     pub fn create(self, path: impl AsRef<Path>) -> Result<GgufFile, FormatError> {
         let (temp, file) = TempFile::beside(path.as_ref())?;
         let stream = self.stream(BufWriter::new(file), path.as_ref())?;

@@ -2,8 +2,8 @@
 //!
 //! A checkpoint is a directory: `config.json` (hyperparameters), `tokenizer.json`, and weights in one
 //! `model.safetensors` or in shards that `model.safetensors.index.json` lists. [`Checkpoint::open`] reads and checks
-//! everything but the weights' values; the architecture's module (`mimo`, `phi3`, `phimoe`) turns it into plans, one per
-//! GGUF file. Writing streams: weights are mapped, decoded, quantised and written a few rows at a time, so memory
+//! everything but the weights' values; the architecture's module (`mimo`, `phi3`, `phimoe`) turns it into plans, one
+//! per GGUF file. Writing streams: weights are mapped, decoded, quantised and written a few rows at a time, so memory
 //! does not grow with the model.
 //!
 //! ```no_run

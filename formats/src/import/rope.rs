@@ -1,8 +1,9 @@
 //! Rotations of the Phi models: how many dimensions turn, and LongRoPE's two sets of factors.
 //!
 //! transformers 4 keeps the parameters in `rope_scaling`, transformers 5 in `rope_parameters`; the original context is
-//! a field of its own, or one of them. Formulas: `_compute_longrope_parameters` in transformers `modeling_rope_utils.py`
-//! (Ding et al. 2024, <https://arxiv.org/abs/2402.13753>). Factors are lists in `config.json` and tensors in GGUF.
+//! a field of its own, or one of them. Formulas: `_compute_longrope_parameters` in transformers
+//! `modeling_rope_utils.py` (Ding et al. 2024, <https://arxiv.org/abs/2402.13753>). Factors are lists in `config.json`
+//! and tensors in GGUF.
 
 use super::config::{Config, MAX_CONTEXT};
 use super::document::Document;

@@ -1,8 +1,8 @@
 //! Which format each tensor of a model file gets when weights are quantised.
 //!
 //! Norms, biases, routers and rope factors are tiny and sensitive: always F32. The rest takes the format asked for,
-//! or, in a mix, more bits where errors hurt most; `docs/quantising.md` has the mixes as tables. Names are those of GGUF
-//! files. Used by the import of checkpoints and by re-quantisation of whole files.
+//! or, in a mix, more bits where errors hurt most; `docs/quantising.md` has the mixes as tables. Names are those of
+//! GGUF files. Used by the import of checkpoints and by re-quantisation of whole files.
 
 use super::QuantType;
 
@@ -53,7 +53,8 @@ impl Mix {
         }
     }
 
-    /// The number under `general.file_type` (`enum llama_ftype` in llama.cpp), which tools print and nothing depends on.
+    /// The number under `general.file_type` (`enum llama_ftype` in llama.cpp), which tools print and nothing depends
+    /// on.
     pub const fn file_type(self) -> Option<u32> {
         let number = match self {
             Self::Uniform(QuantType::F32) => 0,

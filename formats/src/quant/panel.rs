@@ -10,7 +10,8 @@ use crate::FormatError;
 /// Rows of a panel. The last rows of a matrix take a whole one.
 pub const PANEL_ROWS: usize = 16;
 
-/// How the weights of a panel are stored. Not `#[non_exhaustive]`: who handles panels handles each kind, or does not build.
+/// How the weights of a panel are stored. Not `#[non_exhaustive]`: who handles panels handles each kind, or does not
+/// build.
 #[expect(non_camel_case_types, reason = "the field's standard names")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PanelType {

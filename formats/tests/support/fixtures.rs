@@ -1,7 +1,7 @@
 //! The table of bad inputs: each has a name, its bytes, and the one answer that is right.
 //!
-//! Families: header, keys and values, arrays, tensor descriptions, alignment and data section, shards, packed tensors, and
-//! good files asked for a value of the wrong kind. Over 600 lines, because every input is a row of this one table.
+//! Families: header, keys and values, arrays, tensor descriptions, alignment and data section, shards, packed tensors,
+//! and good files asked for a value of the wrong kind. Over 600 lines, because every input is a row of this one table.
 
 use halfbyte_formats::{
     Foreign, FormatError, QuantType,

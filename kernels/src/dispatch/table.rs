@@ -1,9 +1,9 @@
 //! The table of one tier: for each weight format the kernels that read it, for every other operation one function.
 //!
 //! The scalar table is complete; a faster tier writes only what it beats: `KernelTable { .., ..super::TABLE }`.
-//! [`ops`](crate::ops) is the only caller: it has checked the shapes, and a [`Kernels`](crate::Kernels) is its proof that
-//! this CPU runs the tier. Both are what the `unsafe` in these types stands for: the functions use instructions that other
-//! CPUs lack, and read and write exactly what the shapes in the documentation of the operation say.
+//! [`ops`](crate::ops) is the only caller: it has checked the shapes, and a [`Kernels`](crate::Kernels) is its proof
+//! that this CPU runs the tier. Both are what the `unsafe` in these types stands for: the functions use instructions
+//! that other CPUs lack, and read and write exactly what the shapes in the documentation of the operation say.
 
 use halfbyte_formats::QuantType;
 use halfbyte_formats::quant::PanelType;
@@ -17,8 +17,8 @@ use crate::{KvLayout, KvPart, Tile};
 pub(crate) type MatmulFn = unsafe fn(w: WeightRows<'_>, depth: usize, x: &[f32], out: &mut Tile<'_>);
 
 /// Rounds whole groups of a tile to 8 bits: token `t < tokens <= 4` has its inputs from `x[t * stride]` on, `out` is
-/// `WORDS * tokens` words a group, without flags. Bit `t` of the result is set if an input of token `t` is not finite or
-/// beyond `MAX_INPUT`.
+/// `WORDS * tokens` words a group, without flags. Bit `t` of the result is set if an input of token `t` is not finite
+/// or beyond `MAX_INPUT`.
 pub(crate) type QuantizeFn = unsafe fn(x: &[f32], stride: usize, tokens: usize, out: &mut [u32]) -> u32;
 
 /// `x` and `out: (tokens, weight.len())`.

@@ -9,16 +9,16 @@ use crate::{Kernels, KvLayout, Tile};
 
 /// Positions of a split, which is whole pages.
 ///
-/// What a query head sees is cut at absolute multiples of this. Each split gets an online softmax of its own (Milakov and
-/// Gimelshein 2018): the largest score `m`, the sum of weights `l = Σ_j exp(s_j - m)` and the weighted values
-/// `o = Σ_j exp(s_j - m) · value_j`. Splits are merged in ascending order, one after the other into the first:
+/// What a query head sees is cut at absolute multiples of this. Each split gets an online softmax of its own (Milakov
+/// and Gimelshein 2018): the largest score `m`, the sum of weights `l = Σ_j exp(s_j - m)` and the weighted values `o =
+/// Σ_j exp(s_j - m) · value_j`. Splits are merged in ascending order, one after the other into the first:
 ///
 /// ```text
 /// m' = max(m, m_split);  a = exp(m - m');  b = exp(m_split - m')
 /// l  = l · a + l_split · b;  o = o · a + o_split · b              at the end: out = o / l
 /// ```
-/// [`attention_gqa`] does all that in one call; [`attention_part`] does a split and [`attention_merge`] puts them together, so
-/// that several threads can share a token. The bits are the same.
+/// [`attention_gqa`] does all that in one call; [`attention_part`] does a split and [`attention_merge`] puts them
+/// together, so that several threads can share a token. The bits are the same.
 pub const KV_SPLIT: usize = 1024;
 
 /// What queries attend to: one layer's cache and, for each token, the part of it that it sees.
@@ -113,20 +113,20 @@ pub struct Queries<'a> {
     pub stride: usize,
 }
 
-/// Causal grouped-query attention of the query heads that share `kv_head`, for a run of tokens whose keys and values are in
-/// the cache already: `out[t][h] = Σ_j softmax_j(scale · q[t][h] · key[j]) · value[j]` over the positions `j` that token `t`
-/// sees (Vaswani et al. 2017, eq. 1; grouping: Ainslie et al. 2023).
+/// Causal grouped-query attention of the query heads that share `kv_head`, for a run of tokens whose keys and values
+/// are in the cache already: `out[t][h] = Σ_j softmax_j(scale · q[t][h] · key[j]) · value[j]` over the positions `j`
+/// that token `t` sees (Vaswani et al. 2017, eq. 1; grouping: Ainslie et al. 2023).
 ///
-/// Shapes: `q` and `out: (tokens, heads, head_dim)`, any number of tokens and heads; those of `out` count. Softmax runs over
-/// pages, in ascending order, and over splits as [`KV_SPLIT`] says: a token's result depends on the positions it sees only,
-/// not on the tokens beside it, and what it does not see may hold anything, even NaN. Pages in which no token sees anything
-/// are not asked for. The scratch is on the stack, at most 96 KiB.
+/// Shapes: `q` and `out: (tokens, heads, head_dim)`, any number of tokens and heads; those of `out` count. Softmax runs
+/// over pages, in ascending order, and over splits as [`KV_SPLIT`] says: a token's result depends on the positions it
+/// sees only, not on the tokens beside it, and what it does not see may hold anything, even NaN. Pages in which no
+/// token sees anything are not asked for. The scratch is on the stack, at most 96 KiB.
 ///
 /// # Errors
-/// [`KernelError::Empty`] if a head has no elements or the window no position, [`KernelError::OutOfRange`] for a head that
-/// the cache does not have or that is too large, [`KernelError::NotMultiple`] if `out` is not whole heads,
-/// [`KernelError::ShapeMismatch`] for a page that is missing or too short, or if `q` ends before the last token's queries
-/// do, [`KernelError::TooLarge`] for positions that do not fit a `usize`.
+/// [`KernelError::Empty`] if a head has no elements or the window no position, [`KernelError::OutOfRange`] for a head
+/// that the cache does not have or that is too large, [`KernelError::NotMultiple`] if `out` is not whole heads,
+/// [`KernelError::ShapeMismatch`] for a page that is missing or too short, or if `q` ends before the last token's
+/// queries do, [`KernelError::TooLarge`] for positions that do not fit a `usize`.
 pub fn attention_gqa(
     k: &Kernels,
     a: &AttentionGqa<'_>,
@@ -161,12 +161,12 @@ pub fn part_len(heads: usize, head_dim: usize) -> Result<usize, KernelError> {
 
 /// One split of the attention of one token, whose position is `a.pos`: of the query heads that share `kv_head`.
 ///
-/// Shapes: `q: (heads, head_dim)`, `part: (part_len(heads, head_dim))`, which is the `o` of all heads, `(heads, head_dim)`,
-/// then the `m` of all, then the `l` of all (see [`KV_SPLIT`]).
+/// Shapes: `q: (heads, head_dim)`, `part: (part_len(heads, head_dim))`, which is the `o` of all heads, `(heads,
+/// head_dim)`, then the `m` of all, then the `l` of all (see [`KV_SPLIT`]).
 ///
 /// # Errors
-/// As [`attention_gqa`], [`KernelError::Empty`] if the token sees nothing in the split, [`KernelError::ShapeMismatch`] if
-/// `part` has another length.
+/// As [`attention_gqa`], [`KernelError::Empty`] if the token sees nothing in the split, [`KernelError::ShapeMismatch`]
+/// if `part` has another length.
 pub fn attention_part(
     k: &Kernels,
     a: &AttentionGqa<'_>,
@@ -190,8 +190,8 @@ pub fn attention_part(
 /// Shapes: `parts: (splits, part_len(heads, head_dim))` as [`attention_part`] left them, `out: (heads, head_dim)`.
 ///
 /// # Errors
-/// [`KernelError::Empty`] if a head has no elements or there is no split, [`KernelError::NotMultiple`] if `out` is not whole
-/// heads or `parts` not whole parts.
+/// [`KernelError::Empty`] if a head has no elements or there is no split, [`KernelError::NotMultiple`] if `out` is not
+/// whole heads or `parts` not whole parts.
 pub fn attention_merge(k: &Kernels, head_dim: usize, parts: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
     not_zero("head_dim", head_dim)?;
     whole_units("attention output", head_dim, out.len())?;

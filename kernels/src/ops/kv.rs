@@ -1,7 +1,7 @@
 //! The key-value cache of one layer, in pages of [`KV_PAGE`] positions: bytes in a fixed order.
 //!
-//! A page is `(kv_heads, 2, half)`: for each head its keys, then its values, so that attention over a head reads straight
-//! through them, and threads that write different heads write different bytes. [`kv_append`] writes what
+//! A page is `(kv_heads, 2, half)`: for each head its keys, then its values, so that attention over a head reads
+//! straight through them, and threads that write different heads write different bytes. [`kv_append`] writes what
 //! [`attention_gqa`](super::attention_gqa) reads; nobody else needs to know what a half looks like inside.
 
 use crate::error::{KernelError, not_zero, product, same_len, whole_units};
@@ -21,8 +21,8 @@ pub enum KvType {
     F32,
     /// IEEE half precision, little-endian, rounded to nearest even. A half is `(KV_PAGE, head_dim)`.
     F16,
-    /// 8 bits, with one scale for each head and position: `x = scale · n`, `scale` an f16, `n` in -127..=127. For heads of
-    /// a multiple of 32 elements, up to 256.
+    /// 8 bits, with one scale for each head and position: `x = scale · n`, `scale` an f16, `n` in -127..=127. For heads
+    /// of a multiple of 32 elements, up to 256.
     Int8,
 }
 
@@ -92,8 +92,8 @@ impl KvLayout {
 
 /// Where the pages of one layer are.
 pub trait KvPages: Sync {
-    /// The bytes of page `index`, `layout.page_bytes()` of them; none if there is no such page. Asked once for each tile
-    /// and head, and to be answered alike each time: if it is not, results mean nothing.
+    /// The bytes of page `index`, `layout.page_bytes()` of them; none if there is no such page. Asked once for each
+    /// tile and head, and to be answered alike each time: if it is not, results mean nothing.
     fn page(&self, index: usize) -> &[u8];
 }
 
@@ -108,8 +108,8 @@ impl<P: AsRef<[u8]> + Sync> KvPages for Vec<P> {
 /// Shapes: `half` is `layout.half_bytes()` long, `row: (head_dim)`.
 ///
 /// # Errors
-/// [`KernelError::ShapeMismatch`] for `half` or `row`, [`KernelError::OutOfRange`] if `slot >= KV_PAGE` or a head has more
-/// than [`MAX_HEAD_DIM`] elements, [`KernelError::Empty`] if it has none.
+/// [`KernelError::ShapeMismatch`] for `half` or `row`, [`KernelError::OutOfRange`] if `slot >= KV_PAGE` or a head has
+/// more than [`MAX_HEAD_DIM`] elements, [`KernelError::Empty`] if it has none.
 pub fn kv_append(
     k: &Kernels,
     layout: &KvLayout,

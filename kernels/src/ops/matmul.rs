@@ -11,18 +11,18 @@ use crate::panel::{self, Sums};
 use crate::quantized::{GROUP, TILE, poisoned, quantized_words, token_words};
 use crate::{Activations, Kernels, PackedMatrix, Tile};
 
-/// Rounds tokens to 8 bits, for matrices whose [`PackedMatrix::activations`] are [`Q8`](crate::ActivationType::Q8): 32 inputs share a
-/// scale, the smallest power of two with which all lie within ±127, ties to even.
+/// Rounds tokens to 8 bits, for matrices whose [`PackedMatrix::activations`] are [`Q8`](crate::ActivationType::Q8): 32
+/// inputs share a scale, the smallest power of two with which all lie within ±127, ties to even.
 ///
-/// Shapes: `x: (tokens, depth)`, `out` has [`quantized_words`]`(tokens, depth)` words. A token with an input that is not
-/// finite, or beyond 127 · 2^96, gives NaN in every product.
+/// Shapes: `x: (tokens, depth)`, `out` has [`quantized_words`]`(tokens, depth)` words. A token with an input that is
+/// not finite, or beyond 127 · 2^96, gives NaN in every product.
 ///
-/// Four tokens at a time lie interleaved in `out`, so parts of a batch may be rounded apart if each part but the last is
-/// a multiple of four tokens.
+/// Four tokens at a time lie interleaved in `out`, so parts of a batch may be rounded apart if each part but the last
+/// is a multiple of four tokens.
 ///
 /// # Errors
-/// [`KernelError::Empty`] for a depth of 0, [`KernelError::NotMultiple`] if `depth` is not a multiple of 32 or `x` not whole
-/// tokens, [`KernelError::ShapeMismatch`] for `out`.
+/// [`KernelError::Empty`] for a depth of 0, [`KernelError::NotMultiple`] if `depth` is not a multiple of 32 or `x` not
+/// whole tokens, [`KernelError::ShapeMismatch`] for `out`.
 pub fn quantize(k: &Kernels, x: &[f32], depth: usize, out: &mut [u32]) -> Result<(), KernelError> {
     not_zero("depth", depth)?;
     whole_units("quantize input", depth, x.len())?;
@@ -48,11 +48,12 @@ pub enum Store {
     Add,
 }
 
-/// Multiplies a range of rows with every token: `out[t][r - rows.start] = Σ_k w[r][k] · x[t][k]`, or adds that to `out`.
+/// Multiplies a range of rows with every token: `out[t][r - rows.start] = Σ_k w[r][k] · x[t][k]`, or adds that to
+/// `out`.
 ///
 /// Shapes: `w: (rows, depth)`, `x: (tokens, depth)` of the kind [`PackedMatrix::activations`] names,
-/// `out: (tokens, rows.len())`; `tokens` is that of `out`. Nothing happens for zero rows or tokens. The order of summation
-/// is fixed per row: an element of the result does not depend on the other rows and tokens of the call.
+/// `out: (tokens, rows.len())`; `tokens` is that of `out`. Nothing happens for zero rows or tokens. The order of
+/// summation is fixed per row: an element of the result does not depend on the other rows and tokens of the call.
 ///
 /// # Errors
 /// [`KernelError::RangeReversed`] or [`KernelError::OutOfRange`] for rows the matrix does not have,
@@ -95,9 +96,9 @@ pub fn matmul(
     Ok(())
 }
 
-/// Multiplies a range of rows with tokens and adds each token's result, weighted, to a row of a larger batch, as experts
-/// do with the tokens they were given: for `to[i] = (t, weight)`,
-/// `out[t][r - rows.start] += weight · Σ_k w[r][k] · x[i][k]`.
+/// Multiplies a range of rows with tokens and adds each token's result, weighted, to a row of a larger batch, as
+/// experts do with the tokens they were given: for `to[i] = (t, weight)`, `out[t][r - rows.start] += weight · Σ_k
+/// w[r][k] · x[i][k]`.
 ///
 /// Shapes: as for [`matmul`], but `x: (to.len(), depth)` and `out: (tokens, rows.len())`. The products are those of
 /// [`matmul`], bit for bit; each is multiplied, rounded and added, in the order of `to`.

@@ -7,8 +7,8 @@ use crate::error::{KernelError, not_zero, same_len, whole_units};
 /// `(x[i], x[i + n_rot/2])` becomes `(a·cos[i] - b·sin[i], b·cos[i] + a·sin[i])` (Su et al. 2021, eq. 34, with halves
 /// instead of neighbours paired).
 ///
-/// Shapes: `x: (heads, head_dim)`, `cos` and `sin: (n_rot / 2,)`, `n_rot <= head_dim`; dimensions from `n_rot` on stay as
-/// they are (partial rotary).
+/// Shapes: `x: (heads, head_dim)`, `cos` and `sin: (n_rot / 2,)`, `n_rot <= head_dim`; dimensions from `n_rot` on stay
+/// as they are (partial rotary).
 ///
 /// # Errors
 /// [`KernelError::Empty`] if `head_dim` is zero, [`KernelError::NotMultiple`] if `x` is not whole heads,

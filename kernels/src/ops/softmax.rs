@@ -6,8 +6,8 @@ use crate::scalar::softmax::max;
 
 /// Softmax in place: `x[i] = exp(x[i] - max) / Σ_j exp(x[j] - max)`.
 ///
-/// `-inf` becomes 0. Nothing happens to an empty slice. Where the formula has no value (a NaN or `+inf` among the inputs, or
-/// nothing but `-inf`) some of the results are NaN.
+/// `-inf` becomes 0. Nothing happens to an empty slice. Where the formula has no value (a NaN or `+inf` among the
+/// inputs, or nothing but `-inf`) some of the results are NaN.
 ///
 /// # Errors
 /// None today; the signature is that of every operation.
@@ -17,7 +17,8 @@ pub fn softmax(k: &Kernels, x: &mut [f32]) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// The index of the largest element: the lowest one if several are equal. NaN never wins; `None` if there is nothing else.
+/// The index of the largest element: the lowest one if several are equal. NaN never wins; `None` if there is nothing
+/// else.
 pub fn argmax(x: &[f32]) -> Option<usize> {
     // Two passes of vector code are faster than one with a branch for each element.
     let largest = max(x);

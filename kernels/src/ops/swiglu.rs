@@ -104,8 +104,8 @@ impl Step<'_> {
                 let groups = group..group + rows.len() / GROUP;
                 let words = out.words_mut(first + tile, groups);
                 let x = values[tile..tile + n].as_flattened();
-                // SAFETY: `k` proves that this CPU runs its table; `n` tokens of `SWIGLU_ROWS` values, of which the first
-                // `rows.len()` become whole groups of words.
+                // SAFETY: `k` proves that this CPU runs its table; `n` tokens of `SWIGLU_ROWS` values, of which the
+                // first `rows.len()` become whole groups of words.
                 let poisoned = unsafe { (self.k.table().quantize)(x, SWIGLU_ROWS, n, words) };
                 (0..n).filter(|token| poisoned >> token & 1 == 1).for_each(|token| out.poison(first + tile + token));
             }
@@ -123,8 +123,8 @@ impl Step<'_> {
         next: *const u8,
         put: impl FnMut(usize, usize, &[Sums]),
     ) {
-        // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words of
-        // `x` were counted. Rows are a multiple of 32, so packed panels begin with the first of them.
+        // SAFETY: the kernel comes from the table of a CPU that runs it, under the format and layout of `w`; the words
+        // of `x` were counted. Rows are a multiple of 32, so packed panels begin with the first of them.
         unsafe { panel::matmul(kernel, w, self.depth, x, tokens, next, put) };
     }
 }

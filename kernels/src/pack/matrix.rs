@@ -112,15 +112,16 @@ impl WeightRows<'_> {
         (self.skip + self.rows).div_ceil(ROWS)
     }
 
-    /// Of the values of rows `row..` of the panels, those of rows that are meant: the first one's number, counted without the
-    /// rows before the first that is meant, and the values.
+    /// Of the values of rows `row..` of the panels, those of rows that are meant: the first one's number, counted
+    /// without the rows before the first that is meant, and the values.
     pub(crate) fn inside<'v>(&self, row: usize, values: &'v [f32]) -> (usize, &'v [f32]) {
         let before = self.skip.saturating_sub(row);
         (row.saturating_sub(self.skip), values.get(before..).unwrap_or_default())
     }
 
-    /// Where the blocks of group `start` are, in a matrix of `groups` groups a row, for each of the 16 rows of panel number
-    /// `panel < self.panels()`. Row-major: rows past the last one are the last one again. Panels: all the same address.
+    /// Where the blocks of group `start` are, in a matrix of `groups` groups a row, for each of the 16 rows of panel
+    /// number `panel < self.panels()`. Row-major: rows past the last one are the last one again. Panels: all the same
+    /// address.
     #[inline]
     pub(crate) fn pointers(&self, panel: usize, start: usize, groups: usize) -> [*const u8; ROWS] {
         let first = self.data.as_ptr().wrapping_add(panel * ROWS * self.row_bytes + self.bytes(start, groups));
@@ -131,7 +132,8 @@ impl WeightRows<'_> {
         std::array::from_fn(|row| first.wrapping_add(row.min(last) * self.row_bytes))
     }
 
-    /// Bytes from where [`pointers`](Self::pointers) lead for group 0 to group `start`, in a matrix of `groups` groups a row.
+    /// Bytes from where [`pointers`](Self::pointers) lead for group 0 to group `start`, in a matrix of `groups` groups
+    /// a row.
     pub(crate) fn bytes(&self, start: usize, groups: usize) -> usize {
         let row = start * self.row_bytes / groups.max(1);
         match self.layout {
@@ -140,8 +142,8 @@ impl WeightRows<'_> {
         }
     }
 
-    /// Of `len` bytes at the pointer of row `row` of a panel, those to be asked for on behalf of that row: all of them, or a
-    /// sixteenth of those that all rows have in common.
+    /// Of `len` bytes at the pointer of row `row` of a panel, those to be asked for on behalf of that row: all of them,
+    /// or a sixteenth of those that all rows have in common.
     pub(crate) fn share(&self, at: *const u8, row: usize, len: usize) -> (*const u8, usize) {
         match self.layout {
             PackLayout::RowMajor(_) => (at, len),

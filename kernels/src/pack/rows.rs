@@ -8,8 +8,8 @@ use crate::KernelError;
 use crate::error::{not_zero, product, same_len, whole_units};
 use crate::panel::ROWS;
 
-/// Writes a panel for 1 to 16 rows of row-major blocks of `ty`, in whole [units](PanelType::unit_len) of `depth` inputs;
-/// rows that are missing to 16 repeat the last one. The values stay exactly what they are.
+/// Writes a panel for 1 to 16 rows of row-major blocks of `ty`, in whole [units](PanelType::unit_len) of `depth`
+/// inputs; rows that are missing to 16 repeat the last one. The values stay exactly what they are.
 ///
 /// Shapes: `rows: (n, depth)` in bytes of the format, `panel: PanelType::matrix_bytes(16, depth)`.
 ///

@@ -59,8 +59,8 @@ pub struct U4Rows<'a> {
     pub zeros: Option<&'a [u8]>,
 }
 
-/// Writes a panel of [`PanelType::U4`] for 1 to 16 rows of `depth` inputs, with zero points if `rows` has them; rows that
-/// are missing to 16 repeat the last one.
+/// Writes a panel of [`PanelType::U4`] for 1 to 16 rows of `depth` inputs, with zero points if `rows` has them; rows
+/// that are missing to 16 repeat the last one.
 ///
 /// # Errors
 /// [`KernelError::NotMultiple`] if `depth` is not a multiple of 128 or `rows.codes` not whole rows,

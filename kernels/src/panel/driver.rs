@@ -44,19 +44,19 @@ impl PanelKernel {
     }
 }
 
-/// Asks for the first panel of `w`, all at once: with few tokens memory is the limit, and it waits while a panel is read in the
-/// order in which it is multiplied. Later panels are asked for by [`matmul`].
+/// Asks for the first panel of `w`, all at once: with few tokens memory is the limit, and it waits while a panel is
+/// read in the order in which it is multiplied. Later panels are asked for by [`matmul`].
 pub(crate) fn ask(kernel: &PanelKernel, w: &WeightRows<'_>, tokens: usize) {
     if kernel.for_few(tokens).is_some() {
         (kernel.prefetch)(w.data.as_ptr(), w.data.len().min(ROWS * w.row_bytes));
     }
 }
 
-/// Multiplies whole panels, calling `put(row, token, sums)` with the sums of up to three panels of 16 rows, from `row` on, until
-/// all have come for every token; those of rows that lie outside of `w` mean nothing.
+/// Multiplies whole panels, calling `put(row, token, sums)` with the sums of up to three panels of 16 rows, from `row`
+/// on, until all have come for every token; those of rows that lie outside of `w` mean nothing.
 ///
-/// Shapes: `w: (rows, depth)`, `input: (tokens, depth)` as [`crate::quantized`] says. With few tokens the weights should have
-/// been asked for, see [`ask`]; what lies at `next`, any address, is, as the caller goes on there.
+/// Shapes: `w: (rows, depth)`, `input: (tokens, depth)` as [`crate::quantized`] says. With few tokens the weights
+/// should have been asked for, see [`ask`]; what lies at `next`, any address, is, as the caller goes on there.
 ///
 /// # Safety
 /// The CPU runs the functions of `kernel`, which are for the format and the layout of `w`; `input` has
@@ -84,8 +84,8 @@ pub(crate) unsafe fn matmul(
                 let tokens = if kernel.tiles == 2 && left >= 2 * TILE { 2 * TILE } else { TILE.min(left) };
                 let input = input.get(token * token_words(groups)..).unwrap_or_default().as_ptr();
                 let g = Gemv { rows: &rows, groups, input, tokens, ahead };
-                // SAFETY: `pointers` gives rows, or a panel, of which all groups exist, whole units of them; the rest is as for
-                // the other functions of the kernel.
+                // SAFETY: `pointers` gives rows, or a panel, of which all groups exist, whole units of them; the rest
+                // is as for the other functions of the kernel.
                 unsafe { gemv(&g, sums.as_mut_ptr()) };
                 for (i, sums) in sums.chunks_exact(1).enumerate().take(tokens) {
                     put(ROWS * panel, token + i, sums);
@@ -109,9 +109,9 @@ pub(crate) unsafe fn matmul(
             }
             let input = input.get(token * token_words(groups)..).unwrap_or_default();
             let block = Block { kernel, w, groups, rows, count, tokens };
-            // SAFETY: the kernel fits `w` and the CPU, and `input` begins with the words of `tokens` tokens (both by the
-            // contract of this function, the second because `token` is a multiple of a tile); `tokens * count` sums were
-            // just initialised.
+            // SAFETY: the kernel fits `w` and the CPU, and `input` begins with the words of `tokens` tokens (both by
+            // the contract of this function, the second because `token` is a multiple of a tile); `tokens * count` sums
+            // were just initialised.
             unsafe { block.multiply(input, sums.as_mut_ptr().cast()) };
             // SAFETY: `tokens * count` of them were initialised above.
             let sums = unsafe { slice::from_raw_parts(sums.as_ptr().cast::<Sums>(), tokens * count) };
@@ -171,15 +171,15 @@ impl Block<'_> {
                     // SAFETY: inside the `tokens * count` sums of the block.
                     out: unsafe { sums.add(token * count) },
                 };
-                // SAFETY: `count` panels were built for this kind and these groups; the tile's words for them are there,
-                // because the input has those of all tokens; so are its sums.
+                // SAFETY: `count` panels were built for this kind and these groups; the tile's words for them are
+                // there, because the input has those of all tokens; so are its sums.
                 unsafe { (kernel.micro)(&micro) };
             }
         }
     }
 
-    /// What comes after the groups from `start` on: those that follow in the same rows or, at their end, the first ones of the
-    /// next rows.
+    /// What comes after the groups from `start` on: those that follow in the same rows or, at their end, the first ones
+    /// of the next rows.
     fn ahead(&self, start: usize) -> Ahead<'_> {
         let next = start + GROUPS;
         let (offset, groups) = if next < self.groups {
@@ -192,8 +192,8 @@ impl Block<'_> {
     }
 }
 
-/// Weights that are asked for before they are needed, in steps between which there is work: a CPU has but so many requests
-/// under way.
+/// Weights that are asked for before they are needed, in steps between which there is work: a CPU has but so many
+/// requests under way.
 struct Ahead<'a> {
     block: &'a Block<'a>,
     /// Where they are, from the start of each row.

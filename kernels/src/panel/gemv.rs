@@ -1,7 +1,7 @@
 //! Products with a tile of tokens, or two: weights are multiplied as they are taken apart, and never written.
 //!
-//! The sums are those of the micro-kernel, and so is the result, bit for bit: a scale times a power of two is exact, whether
-//! multiplied or added to the exponent.
+//! The sums are those of the micro-kernel, and so is the result, bit for bit: a scale times a power of two is exact,
+//! whether multiplied or added to the exponent.
 
 use super::{ROWS, Sums};
 
@@ -23,8 +23,8 @@ pub(crate) struct Gemv<'a> {
 ///
 /// # Safety
 /// - The CPU has the features of the tier.
-/// - What a [`BuildFn`](super::BuildFn) may read of `rows` can be read, and at `input` `quantized_words` of so many tokens
-///   and groups.
+/// - What a [`BuildFn`](super::BuildFn) may read of `rows` can be read, and at `input` `quantized_words` of so many
+///   tokens and groups.
 /// - `ahead` is any address.
 /// - `tokens` sums can be written at `out`, and `tokens` is within its limits.
 pub(crate) type GemvFn = unsafe fn(g: &Gemv<'_>, out: *mut Sums);

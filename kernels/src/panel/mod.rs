@@ -47,8 +47,9 @@ pub(crate) struct Panel {
 }
 
 impl Panel {
-    /// Makes the scales of `groups` groups fit for arithmetic on their exponents, and sets `normal`: where one is zero, the
-    /// codes become that of zero and the scale an ordinary number. To be called if there are such ones; they are rare.
+    /// Makes the scales of `groups` groups fit for arithmetic on their exponents, and sets `normal`: where one is zero,
+    /// the codes become that of zero and the scale an ordinary number. To be called if there are such ones; they are
+    /// rare.
     ///
     /// # Safety
     /// `panel` was written by a [`BuildFn`] for this kind and so many groups, but for `normal`.

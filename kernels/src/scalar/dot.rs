@@ -1,7 +1,8 @@
 //! Sums of products in one fixed order: what makes a result independent of how work was split.
 //!
-//! Sixteen partial sums run over `k` in ascending order, number `k mod 16` taking element `k`; one fixed tree joins them.
-//! Sixteen lanes are four vectors of the smallest SIMD width, enough independent chains to hide the latency of an add.
+//! Sixteen partial sums run over `k` in ascending order, number `k mod 16` taking element `k`; one fixed tree joins
+//! them. Sixteen lanes are four vectors of the smallest SIMD width, enough independent chains to hide the latency of an
+//! add.
 
 use halfbyte_formats::quant::BlockFormat;
 
@@ -23,8 +24,8 @@ pub(super) fn decode_run<F: BlockFormat>(blocks: &[u8], out: &mut Decoded) {
     }
 }
 
-/// Adds to the partial sums of `R` rows: `sums[r][k mod 16] += w[r][k] · x[k]` for `k < x.len() <= 256`, where `x` starts at
-/// a multiple of 16 of its row.
+/// Adds to the partial sums of `R` rows: `sums[r][k mod 16] += w[r][k] · x[k]` for `k < x.len() <= 256`, where `x`
+/// starts at a multiple of 16 of its row.
 ///
 /// Out of line: inlined into a loop over tokens, LLVM 21 pairs the lanes of different rows and shuffles (3.4 instead of
 /// 17 GMAC/s on Zen 4).

@@ -4,8 +4,8 @@
 //! row-major:   row 0: block 0 | block 1 | …      row 1: block 0 | …
 //! piece:       256 elements of two rows, decoded to f32 (2 KiB, stays in L1), used by up to 8 tokens
 //! ```
-//! Two rows at a time share the loads of `x` and keep eight chains of additions in flight. Which rows are paired and which
-//! tokens share a piece changes no result: every (row, token) has its own partial sums (see `dot`).
+//! Two rows at a time share the loads of `x` and keep eight chains of additions in flight. Which rows are paired and
+//! which tokens share a piece changes no result: every (row, token) has its own partial sums (see `dot`).
 
 use halfbyte_formats::quant::BlockFormat;
 

@@ -12,7 +12,8 @@ use crate::panel::Kind;
 use crate::panel::{Micro, Panel, PanelKernel, ROWS, Sums};
 use crate::quantized::{Field, LINES, WORDS};
 
-/// The kernel for row-major blocks of `F`, which this tier multiplies with unrounded activations: what others are compared with.
+/// The kernel for row-major blocks of `F`, which this tier multiplies with unrounded activations: what others are
+/// compared with.
 #[cfg(test)]
 pub(crate) const fn row_major<F: GroupFormat>() -> PanelKernel {
     PanelKernel { kind: Kind::of::<F>(), build: build::<F>, micro, gemv: None, tiles: 1, prefetch }

@@ -30,8 +30,8 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     all.fold(f32::NEG_INFINITY, larger)
 }
 
-/// Replaces each element by `exp(x - max)`; returns their sum, taken in `f64`: over a vocabulary a sum of `f32` would lose
-/// three digits.
+/// Replaces each element by `exp(x - max)`; returns their sum, taken in `f64`: over a vocabulary a sum of `f32` would
+/// lose three digits.
 pub(super) fn exp_sum(x: &mut [f32], max: f32) -> f64 {
     let mut sum = 0.0;
     for x in x {

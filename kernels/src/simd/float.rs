@@ -8,8 +8,9 @@
 //!       for 4 rows by 6 tokens (fewer with smaller registers):  one vector of each row by one of each token
 //!     join the lanes
 //! ```
-//! A (row, token) has sixteen partial sums, number `k mod 16` running over ascending `k` by fma, and one tree joins them; the
-//! last vector of a row is filled up with zeros. So its bits depend neither on the rows and tokens beside it nor on the way.
+//! A (row, token) has sixteen partial sums, number `k mod 16` running over ascending `k` by fma, and one tree joins
+//! them; the last vector of a row is filled up with zeros. So its bits depend neither on the rows and tokens beside it
+//! nor on the way.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -81,8 +82,8 @@ pub(crate) struct Dots {
 /// Adds `R` by `T` products to their sums.
 ///
 /// # Safety
-/// `d.rows == R` and `d.tokens == T`, within [`MOST`]; there are `16 · d.steps` inputs of each, and the sums, of which nobody
-/// else knows.
+/// `d.rows == R` and `d.tokens == T`, within [`MOST`]; there are `16 · d.steps` inputs of each, and the sums, of which
+/// nobody else knows.
 #[inline(always)]
 pub(crate) unsafe fn dots<S: Simd, const R: usize, const T: usize>(s: S, d: &Dots) {
     let at = |r: usize, t: usize| d.sums.wrapping_add(r * d.stride + t * LANES);
@@ -198,7 +199,8 @@ unsafe fn add_products<S: Simd, const T: usize>(
                 rows: S::DOTS.0.min(rows.len() - row),
                 tokens: group,
             };
-            // SAFETY: pointers to as many rows and inputs, with `steps` whole vectors of each; `sums` has `ROWS` rows of `T`.
+            // SAFETY: pointers to as many rows and inputs, with `steps` whole vectors of each; `sums` has `ROWS` rows
+            // of `T`.
             unsafe { s.dots(&whole) };
             if range.len() > steps * LANES {
                 let w = whole.w.map(|w| w.wrapping_add(steps * LANES));

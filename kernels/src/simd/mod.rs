@@ -1,9 +1,10 @@
 //! Operations written once, for vectors of sixteen `f32` of any instruction set.
 //!
-//! A tier implements [`Simd`] for a type whose values prove that the CPU runs it, and instantiates these functions inside
-//! `#[target_feature]` functions of its own: everything here is `#[inline(always)]`, so that it takes on their features.
-//! Sixteen lanes are one register of AVX-512, two of AVX2, four of NEON. Every operation on lanes is the same everywhere
-//! (one rounding a step, `fma` being one), and sums have one order: so all tiers built on this agree bit for bit.
+//! A tier implements [`Simd`] for a type whose values prove that the CPU runs it, and instantiates these functions
+//! inside `#[target_feature]` functions of its own: everything here is `#[inline(always)]`, so that it takes on their
+//! features. Sixteen lanes are one register of AVX-512, two of AVX2, four of NEON. Every operation on lanes is the same
+//! everywhere (one rounding a step, `fma` being one), and sums have one order: so all tiers built on this agree bit for
+//! bit.
 
 mod act;
 mod attention;

@@ -4,8 +4,8 @@
 //! registers: rows · columns sums, one line of b, one element of a
 //! step k:    load b[k][0..columns];   for each row: broadcast a[row][k], fma with the line
 //! ```
-//! A sum is one chain of fma over ascending `k`, whatever the number of rows and columns around it: how a product is cut
-//! into calls does not show in its bits.
+//! A sum is one chain of fma over ascending `k`, whatever the number of rows and columns around it: how a product is
+//! cut into calls does not show in its bits.
 
 use std::ops::Range;
 
@@ -14,7 +14,8 @@ use super::{LANES, Plain, Simd};
 /// Most rows of any instruction set.
 pub(crate) const ROWS: usize = 6;
 
-/// `out[r][c] = Σ_k a[r][k] · b[k][c]`, or adds that to `out`, for `rows` rows. Elements of `b` may be of any plain format.
+/// `out[r][c] = Σ_k a[r][k] · b[k][c]`, or adds that to `out`, for `rows` rows. Elements of `b` may be of any plain
+/// format.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
     /// Where each of the `rows` rows of `a` begins.
@@ -49,8 +50,8 @@ pub(crate) unsafe fn multiply<S: Simd, E: Plain>(s: S, p: Product, columns: Rang
 ///
 /// # Safety
 /// `p.rows == R <= ROWS`. For all `r < R`, `k < p.depth` and `c < 16 C`, these elements are there and
-/// nobody writes them: `p.a[r][k]` and, of `E`, number `c` from `p.b + k * p.b_stride` on; and nobody else uses `p.out[r * p.out_stride + c]`, which is
-/// initialised if `p.add`.
+/// nobody writes them: `p.a[r][k]` and, of `E`, number `c` from `p.b + k * p.b_stride` on; and nobody else uses
+/// `p.out[r * p.out_stride + c]`, which is initialised if `p.add`.
 #[inline(always)]
 pub(crate) unsafe fn product<S: Simd, E: Plain, const R: usize, const C: usize>(s: S, p: &Product) {
     let mut sums = [[s.splat(0.0); C]; R];

@@ -95,7 +95,8 @@ pub(super) fn built(build: BuildFn, rows: &[*const u8; ROWS], groups: usize) -> 
     unsafe { panel.assume_init() }
 }
 
-/// A panel as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs, and minima twice.
+/// A panel as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs, and minima
+/// twice.
 pub(super) fn arranged(isa: Isa, kind: Kind, panel: &Panel) -> Panel {
     let mut arranged = panel.clone();
     if isa != Isa::I8mm {
@@ -157,7 +158,8 @@ fn check_build(ty: QuantType, scalar: PanelKernel, rows: usize, groups: usize, d
     }
 }
 
-/// Multiplies rows of whole units, which scalar makes `panel` of, at once with a tile of tokens, and with two if it can.
+/// Multiplies rows of whole units, which scalar makes `panel` of, at once with a tile of tokens, and with two if it
+/// can.
 #[track_caller]
 pub(super) fn check_gemv(what: &str, kernel: PanelKernel, rows: &[*const u8; ROWS], groups: usize, panel: &Panel) {
     let Some(gemv) = kernel.gemv else { return };

@@ -1,4 +1,5 @@
-//! What is written once over sixteen lanes: every tier gives the bits that plain arrays give, and those are close to scalar.
+//! What is written once over sixteen lanes: every tier gives the bits that plain arrays give, and those are close to
+//! scalar.
 //!
 //! Where the system can, inputs and outputs lie beside pages that cannot be touched.
 

@@ -19,8 +19,8 @@ pub(super) trait Dot: Copy {
     /// The vectors.
     fn lanes(self) -> Self::Lanes;
 
-    /// Adds the products of four inputs within ±127 and codes below `2^bits` to sums, of which [`total`](Self::total) knows
-    /// the meaning. Four lines may be added, eight of at most [`EIGHT`](Self::EIGHT) bits; zeros stand for none.
+    /// Adds the products of four inputs within ±127 and codes below `2^bits` to sums, of which [`total`](Self::total)
+    /// knows the meaning. Four lines may be added, eight of at most [`EIGHT`](Self::EIGHT) bits; zeros stand for none.
     fn dot(
         self,
         bits: u32,
@@ -70,7 +70,8 @@ struct Products<F: Source, D: Dot, const T: usize, const N: usize> {
     tile: usize,
     /// What is asked for next.
     ahead: *const u8,
-    /// Sums of the groups that have begun; of the last four lines apart, if they have a scale of their own or there is no room.
+    /// Sums of the groups that have begun; of the last four lines apart, if they have a scale of their own or there is
+    /// no room.
     open: [[[[<D::Lanes as Lanes>::Words; T]; N]; 2]; SLOTS],
     /// Of this unit and all before.
     sums: [[<D::Lanes as Lanes>::Floats; T]; N],

@@ -1,6 +1,7 @@
 //! x86-64: a folder a tier.
 //!
-//! `avxvnni` and `avx512vnni` both stand on `avx2`: a CPU with AVX-512 need not have the 256-bit form of the dot products.
+//! `avxvnni` and `avx512vnni` both stand on `avx2`: a CPU with AVX-512 need not have the 256-bit form of the dot
+//! products.
 
 mod avx2;
 mod avx512vnni;

@@ -86,7 +86,8 @@ impl Cache {
     }
 }
 
-/// `x` in multiples of its largest magnitude over 127, times the smallest power of two with which 32 of them are within ±127.
+/// `x` in multiples of its largest magnitude over 127, times the smallest power of two with which 32 of them are within
+/// ±127.
 fn rounded(x: &[f32]) -> Vec<f64> {
     let unit = x.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
     let x: Vec<f32> = x.iter().map(|x| (x / unit).clamp(-127.0, 127.0)).collect();
@@ -254,14 +255,14 @@ impl Case {
         // exponential, in the numerator and in the sum. The dot product is sixteen chains and a tree, or one chain.
         let chain = if matches!(k.isa(), Isa::Scalar | Isa::Portable) { dim.div_ceil(16) } else { dim };
         let of_score = (chain + 10) as f64 * largest;
-        // Sums within a tile; rescaling and adding per tile, of results and of the sum of the weights; exponentials, the
-        // final scale.
+        // Sums within a tile; rescaling and adding per tile, of results and of the sum of the weights; exponentials,
+        // the final scale.
         let of_sums = (len.min(64) + 6 * tiles + 14) as f64;
         (2.0 * of_score + of_sums) * ROUNDING
     }
 
-    /// All tokens in one call give the bits of one call each, and of one call for each split of each, on every instruction
-    /// set; the first and the last of them agree with `f64`.
+    /// All tokens in one call give the bits of one call each, and of one call for each split of each, on every
+    /// instruction set; the first and the last of them agree with `f64`.
     fn check(&self) {
         let inputs = self.inputs();
         let mut ends = vec![0, self.tokens - 1];
@@ -312,8 +313,8 @@ fn head_sizes_groups_and_lengths() {
     }
 }
 
-/// Around the edges of splits, and with four of them; windows that start in an earlier split, at its first position, in the
-/// same one.
+/// Around the edges of splits, and with four of them; windows that start in an earlier split, at its first position, in
+/// the same one.
 #[test]
 fn several_splits() {
     if cfg!(miri) {

@@ -9,14 +9,14 @@ use crate::common::{
     product_into, weight_types,
 };
 
-/// Roundings on the way of one product of an unrounded activation into the result: its own, one per earlier element of its
-/// lane, four in the tree, and one in hand.
+/// Roundings on the way of one product of an unrounded activation into the result: its own, one per earlier element of
+/// its lane, four in the tree, and one in hand.
 fn roundings_f32(depth: usize) -> f64 {
     (depth.div_ceil(16) + 6) as f64
 }
 
-/// Sums of integers are exact; a group is then added by one rounded operation, by two if it has two scales or a minimum.
-/// One in hand.
+/// Sums of integers are exact; a group is then added by one rounded operation, by two if it has two scales or a
+/// minimum. One in hand.
 fn roundings_q8(depth: usize) -> f64 {
     (2 * depth.div_ceil(32) + 1) as f64
 }
@@ -24,8 +24,8 @@ fn roundings_q8(depth: usize) -> f64 {
 /// Largest input that is multiplied.
 const LARGEST: f64 = 127.0 * (1u128 << 96) as f64;
 
-/// The definition of 8-bit activations, in `f64`: for 32 inputs the smallest power of two, at least 2^-96, with which all lie
-/// within ±127; ties to even. `None` if the token's results are NaN.
+/// The definition of 8-bit activations, in `f64`: for 32 inputs the smallest power of two, at least 2^-96, with which
+/// all lie within ±127; ties to even. `None` if the token's results are NaN.
 fn rounded(x: &[f32]) -> Option<Vec<f64>> {
     let mut out = Vec::new();
     for group in x.chunks(32) {
@@ -76,7 +76,8 @@ fn check(k: &Kernels, ty: QuantType, rows: usize, depth: usize, data: &[u8], x: 
     }
 }
 
-/// Depths around the lanes (16) and the decoded piece (256) of the scalar kernels, and the full panel (512) of the others.
+/// Depths around the lanes (16) and the decoded piece (256) of the scalar kernels, and the full panel (512) of the
+/// others.
 fn depths(ty: QuantType) -> Vec<usize> {
     match ty.block_len() {
         1 if cfg!(miri) => vec![1, 17],

@@ -248,8 +248,8 @@ impl U4 {
     }
 }
 
-/// All group sizes, with zero points or without: exact values, and products like those of another format whose values are
-/// the same.
+/// All group sizes, with zero points or without: exact values, and products like those of another format whose values
+/// are the same.
 #[test]
 fn four_bit_codes_with_zero_points() {
     let shapes: &[_] = if cfg!(miri) { &[(2, 128)] } else { &[(1, 128), (16, 256), (18, 1280)] };

@@ -1,8 +1,8 @@
 //! Templates for files that have none, in our own words.
 //!
-//! The formats are the model cards' (MiMo: ChatML as Qwen2 writes it; Phi-4; Phi-4-mini; Phi-3.5-MoE, which Phi-mini-MoE
-//! and Phi-tiny-MoE share). `tests/chat_golden.rs` compares them with the authors' own templates, rendered by
-//! transformers: that is why the last two end with `eos_token` when no answer is asked for.
+//! The formats are the model cards' (MiMo: ChatML as Qwen2 writes it; Phi-4; Phi-4-mini; Phi-3.5-MoE, which
+//! Phi-mini-MoE and Phi-tiny-MoE share). `tests/chat_golden.rs` compares them with the authors' own templates, rendered
+//! by transformers: that is why the last two end with `eos_token` when no answer is asked for.
 
 use super::ChatError;
 use crate::{Model, text::Tokenizer};

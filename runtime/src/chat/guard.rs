@@ -9,8 +9,8 @@
 //! - `*` has a number on both sides: on the right a literal one, on the left `|NUMBER` makes sure;
 //! - `{k: v}` becomes `DICT(k, v)`, a map that keeps its order and that is told from the engine's other objects;
 //! - `{% set x = E %}` becomes `{% set x = KEEP(E) %}`, which checks how large and deep a value is;
-//! - the bodies of loops, macros and call blocks begin with `{% do TICK(120, x) %}`, which checks the new variables, the
-//!   time, and counts the text of the body;
+//! - the bodies of loops, macros and call blocks begin with `{% do TICK(120, x) %}`, which checks the new variables,
+//!   the time, and counts the text of the body;
 //! - `{% generation %}` (a mark for training) becomes `{% if true %}`, and tags that reach outside do not exist.
 //!
 //! Nothing else changes, and no line is added, so the engine's messages have the right line numbers.

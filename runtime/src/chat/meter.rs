@@ -1,7 +1,8 @@
 //! What a rendering may use, beside the engine's count of instructions: bytes, values, time.
 //!
-//! Whatever is made is counted when it is ([`Meter::made`]), so memory is bounded by what may be made in all. Each value
-//! that a variable holds is within limits of its own ([`Meter::keep`]), so that no instruction works on it for long.
+//! Whatever is made is counted when it is ([`Meter::made`]), so memory is bounded by what may be made in all. Each
+//! value that a variable holds is within limits of its own ([`Meter::keep`]), so that no instruction works on it for
+//! long.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},

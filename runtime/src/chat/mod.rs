@@ -1,8 +1,8 @@
 //! Conversations as prompts: chat templates, from a model's file or built in.
 //!
-//! A [`ChatTemplate`] is a text in a part of Jinja, as Hugging Face's libraries render it. It came with a file, so it is
-//! not trusted: its length, instructions, time and what it makes are limited, it reaches nothing but the messages, and
-//! whatever it does ends in a prompt or a [`ChatError`].
+//! A [`ChatTemplate`] is a text in a part of Jinja, as Hugging Face's libraries render it. It came with a file, so it
+//! is not trusted: its length, instructions, time and what it makes are limited, it reaches nothing but the messages,
+//! and whatever it does ends in a prompt or a [`ChatError`].
 //!
 //! What is said is not trusted either: names of special tokens in a message stay text in the prompt's tokens. Before
 //! rendering, each of them is broken by a mark, a noncharacter that occurs nowhere else; the mark is taken out when the

@@ -31,8 +31,8 @@ pub(super) fn slice(value: &Value, start: Option<i64>, stop: Option<i64>, step: 
     }
 }
 
-/// Where a slice of `len` items begins, and where it has ended: negative bounds count from the end, and all are moved to
-/// what there is.
+/// Where a slice of `len` items begins, and where it has ended: negative bounds count from the end, and all are moved
+/// to what there is.
 fn bounds(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> [i64; 2] {
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };

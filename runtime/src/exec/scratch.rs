@@ -59,8 +59,8 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// For sequences of up to `context` tokens. Without `middle` the middle of the feed-forward layer, and the inputs of
-    /// experts, exist in 8 bits only.
+    /// For sequences of up to `context` tokens. Without `middle` the middle of the feed-forward layer, and the inputs
+    /// of experts, exist in 8 bits only.
     pub(crate) fn new(
         from: &mut Lease,
         config: &ModelConfig,

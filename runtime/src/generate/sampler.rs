@@ -159,8 +159,9 @@ impl Sampler {
         Ok(self.draw().unwrap_or(best))
     }
 
-    /// Fills `candidates` with tokens and their logits under penalty, among them all that can be one of the best `top_k`
-    /// (of all, for 0): so many of the others, those under penalty, and as many again as those may have pushed out.
+    /// Fills `candidates` with tokens and their logits under penalty, among them all that can be one of the best
+    /// `top_k` (of all, for 0): so many of the others, those under penalty, and as many again as those may have pushed
+    /// out.
     fn collect(&mut self, Logits { values, peaks }: Logits<'_>, history: &[u32]) {
         let Sampling { temperature, top_k, repeat_penalty, repeat_last, .. } = self.options;
         let recent = &history[history.len().saturating_sub(repeat_last)..];

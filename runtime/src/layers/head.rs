@@ -25,8 +25,8 @@ impl Want<'_> {
     }
 }
 
-/// `x: (tokens, hidden)` → norm → logits, in groups of rows of `scratch.logits: (LOGIT_ROWS, vocab)`, and the peaks of the
-/// last ones. The first token has the index `first`; `scratch.normed` is overwritten.
+/// `x: (tokens, hidden)` → norm → logits, in groups of rows of `scratch.logits: (LOGIT_ROWS, vocab)`, and the peaks of
+/// the last ones. The first token has the index `first`; `scratch.normed` is overwritten.
 pub(crate) fn head(
     exec: Exec<'_>,
     norm: &Norm,

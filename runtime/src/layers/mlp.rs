@@ -26,8 +26,8 @@ pub(crate) struct Mlp {
 impl Mlp {
     /// `Down (silu(Gate h) * Up h)` for `tokens` tokens, set or added to `out: (tokens, hidden)`.
     ///
-    /// `inner` and `up`, at least `(tokens, ffn)`, are scratch. Where all three matrices take 8-bit activations the inner
-    /// ones exist in that form only.
+    /// `inner` and `up`, at least `(tokens, ffn)`, are scratch. Where all three matrices take 8-bit activations the
+    /// inner ones exist in that form only.
     #[expect(clippy::too_many_arguments, reason = "input, output and scratch of one step")]
     pub(crate) fn forward(
         &self,

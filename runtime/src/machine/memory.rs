@@ -104,7 +104,8 @@ mod tests {
     #[test]
     fn a_process_has_what_its_address_space_leaves() {
         let of = |limit: &str| {
-            let limits = format!("Limit  Soft Limit  Hard Limit  Units\nMax address space   {limit}  unlimited  bytes\n");
+            let limits =
+                format!("Limit  Soft Limit  Hard Limit  Units\nMax address space   {limit}  unlimited  bytes\n");
             of(&[("/proc/self/limits", &limits), ("/proc/self/status", "VmPeak: 9 kB\nVmSize:\t    1000 kB\n")])
         };
         assert_eq!(of("3000000"), Some(3_000_000 - 1000 * 1024));

@@ -59,8 +59,8 @@ impl FeedForward {
 }
 
 impl Block {
-    /// `x += attention(norm(x))`, then `x += ffn(norm(x))`, for `x = scratch.x: (tokens, hidden)`. If only the last token's
-    /// stream is wanted, the others leave their keys and values only, and it moves to the first row.
+    /// `x += attention(norm(x))`, then `x += ffn(norm(x))`, for `x = scratch.x: (tokens, hidden)`. If only the last
+    /// token's stream is wanted, the others leave their keys and values only, and it moves to the first row.
     #[expect(clippy::too_many_arguments, reason = "what a layer works on, and which part of it")]
     pub(super) fn forward(
         &self,

@@ -74,8 +74,8 @@ impl PrefixCache {
         Ok(entries.len())
     }
 
-    /// All entries, each after the one that it follows. Pages are shared, not copied: the cache is free for others while
-    /// they are written.
+    /// All entries, each after the one that it follows. Pages are shared, not copied: the cache is free for others
+    /// while they are written.
     fn shared_entries(&self) -> Result<Vec<Stored>, RuntimeError> {
         let kept = self.shared.lock();
         let entries = kept.tree.entries()?;

@@ -143,8 +143,8 @@ impl PrefixCache {
         self.shared.lock().tree.find(&Key { factors, kv }, tokens)
     }
 
-    /// Keeps what `cache` has made of `tokens`, if there is memory for the tree; `full` only the pages that nothing will
-    /// be added to.
+    /// Keeps what `cache` has made of `tokens`, if there is memory for the tree; `full` only the pages that nothing
+    /// will be added to.
     pub(crate) fn keep(&self, cache: &KvCache, tokens: &[u32], full: bool) {
         let (pages, len) = cache.shared_pages(full);
         let Some(tokens) = tokens.get(..len) else { return };

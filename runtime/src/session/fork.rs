@@ -5,10 +5,11 @@ use crate::{RuntimeError, exec::Scratch};
 
 impl Session {
     /// A session that goes on exactly as this one would: with its tokens, its options, its sampler and what it has
-    /// generated so far. The two know nothing of each other from here on; each can be continued, truncated and forked again.
+    /// generated so far. The two know nothing of each other from here on; each can be continued, truncated and forked
+    /// again.
     ///
-    /// Nothing is run again and no keys and values are copied: both read the same pages, of 64 tokens each. Only of the last
-    /// page, if it is not full, whoever writes to it first takes a copy. The new session has memory of its own for
+    /// Nothing is run again and no keys and values are copied: both read the same pages, of 64 tokens each. Only of the
+    /// last page, if it is not full, whoever writes to it first takes a copy. The new session has memory of its own for
     /// activations, a cancel token of its own, no callbacks, and statistics that begin anew.
     ///
     /// ```no_run

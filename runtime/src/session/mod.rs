@@ -60,8 +60,8 @@ impl Default for SessionOptions {
 
 /// One conversation with a [`Model`].
 ///
-/// What was said once need not be run again: go back to where texts begin to differ, and on from there; or go on in several
-/// ways at once, each in a [`fork`](Session::fork).
+/// What was said once need not be run again: go back to where texts begin to differ, and on from there; or go on in
+/// several ways at once, each in a [`fork`](Session::fork).
 ///
 /// ```no_run
 /// # fn answers(model: &halfbyte::Model, questions: &[&str]) -> Result<(), halfbyte::RuntimeError> {

@@ -1,5 +1,5 @@
-//! The functions of ggml that are needed, as its headers `ggml.h`, `ggml-alloc.h`, `ggml-backend.h` and `ggml-cpu.h` declare
-//! them (llama.cpp of 2026; the fork ik_llama.cpp has the same ones).
+//! The functions of ggml that are needed, as its headers `ggml.h`, `ggml-alloc.h`, `ggml-backend.h` and `ggml-cpu.h`
+//! declare them (llama.cpp of 2026; the fork ik_llama.cpp has the same ones).
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! ggml's CPU kernels, from a build of llama.cpp or of ik_llama.cpp that is loaded at run time.
 //!
-//! Products go through the public interface, as a graph of one node: its small cost (a plan, a walk over one node) is part
-//! of what is timed, as it is in a model. Each build is tried with weights as stored and with weights arranged anew: in
-//! llama.cpp by its buffer type `CPU_REPACK`, in ik_llama.cpp by the function its `-rtr` calls.
+//! Products go through the public interface, as a graph of one node: its small cost (a plan, a walk over one node) is
+//! part of what is timed, as it is in a model. Each build is tried with weights as stored and with weights arranged
+//! anew: in llama.cpp by its buffer type `CPU_REPACK`, in ik_llama.cpp by the function its `-rtr` calls.
 
 mod api;
 

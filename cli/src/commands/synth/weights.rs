@@ -151,8 +151,8 @@ impl Blocks {
         match ty {
             QuantType::Q8_0 => block[2..].iter_mut().for_each(|q| *q = (*q as i8).max(-127) as u8),
             QuantType::Q6_K => block[192..208].iter_mut().for_each(|scale| *scale |= 1),
-            // Four scales, then four minima, are bits 0 to 5 of bytes 4 to 11; bits 0 to 3 of the other four of each are a
-            // half of bytes 12 to 15. Minima have the mean of the scales.
+            // Four scales, then four minima, are bits 0 to 5 of bytes 4 to 11; bits 0 to 3 of the other four of each
+            // are a half of bytes 12 to 15. Minima have the mean of the scales.
             QuantType::Q4_K => {
                 block[4..12].iter_mut().for_each(|pair| *pair |= 1);
                 block[12..16].iter_mut().for_each(|pair| *pair |= 0x11);

@@ -1,10 +1,12 @@
-//! SentencePiece BPE with byte fallback: characters merge, best union first; a character that is no token becomes bytes.
+//! SentencePiece BPE with byte fallback: characters merge, best union first; a character that is no token becomes
+//! bytes.
 //!
 //! `tokenizer.json` lists merges in order. GGUF has a score for each token instead, and there every way of cutting a
 //! token in two is a merge into it, the leftmost first among equals. Both say the same only if the list is complete
 //! and goes union by union, which is checked here: anything else would silently give other tokens. Scores count
 //! unions, best first: 0, -1, -2 and so on, then those that nothing makes, as SentencePiece's trainer numbers pieces.
-//! Sources: `bpe_model.cc` of SentencePiece, `llm_tokenizer_spm` in llama.cpp, `bpe/word.rs` of Hugging Face tokenizers.
+//! Sources: `bpe_model.cc` of SentencePiece, `llm_tokenizer_spm` in llama.cpp, `bpe/word.rs` of Hugging Face
+//! tokenizers.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

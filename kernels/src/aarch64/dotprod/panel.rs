@@ -10,7 +10,6 @@
 //! units.
 
 use std::arch::asm;
-use std::array;
 
 use crate::aarch64::neon::intrinsics::*;
 use crate::aarch64::neon::micro::{self, Based, Dots, Line, REGISTERS, bases};
@@ -38,7 +37,10 @@ impl<const EIGHT: bool> Dots for Sdot<EIGHT> {
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn sums<const EIGHT: bool, const T: usize>(codes: *const Line, lines: usize, input: *const u32) -> Based<T> {
     let bases: [_; REGISTERS * TILE] = bases(codes);
-    let mut sums: [[int32x4_t; REGISTERS]; T] = array::from_fn(|t| [bases[2 * t], bases[2 * t + 1]]);
+    let mut sums = [[bases[0]; REGISTERS]; T];
+    for (sum, base) in sums.as_flattened_mut().iter_mut().zip(bases) {
+        *sum = base;
+    }
     macro_rules! token {
         ($line:literal, $t:literal, $codes:ident) => {
             if $t < T {
@@ -76,7 +78,12 @@ unsafe fn sums<const EIGHT: bool, const T: usize>(codes: *const Line, lines: usi
     line!(5);
     line!(6);
     line!(7);
-    sums.map(|sums| sums.map(vreinterpretq_f32_s32))
+    // A closure would have the features of this function, and `map` has not: it would be a call.
+    let mut based = [[vdupq_n_f32(0.0); REGISTERS]; T];
+    for (based, sum) in based.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *based = vreinterpretq_f32_s32(*sum);
+    }
+    based
 }
 
 /// The codes of 8 rows, as signed numbers.

@@ -40,13 +40,12 @@ struct Operands {
     sum: [[f32; 4]; TOKENS],
 }
 
-/// Those of the groups of a tile of `T` tokens; the first `m.groups` are written.
+/// Writes those of the groups of a tile of `T` tokens, the first `m.groups`.
 ///
 /// # Safety
 /// As [`micro`].
 #[inline(always)]
-unsafe fn operands<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUninit<Operands>; GROUPS] {
-    let mut operands = [const { MaybeUninit::uninit() }; GROUPS];
+unsafe fn operands<const T: usize, const HALVES: bool>(m: &Micro, operands: &mut [MaybeUninit<Operands>; GROUPS]) {
     for (group, operands) in operands.iter_mut().enumerate().take(m.groups) {
         // SAFETY: one of the `WORDS * T` words of this group.
         let word = |field: Field, t: usize| unsafe { *m.input.wrapping_add(group * WORDS * T + field.word(T, t)) };
@@ -80,7 +79,6 @@ unsafe fn operands<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUnini
             found.sum[pair] = each([a, b].map(|t| -f32::from_bits(word(Field::ScaledSum, t))));
         }
     }
-    operands
 }
 
 /// A [`MicroFn`](crate::panel::MicroFn), for panels whose lines are `PAIRED`, as [`build`](super::build) has them, or
@@ -101,8 +99,9 @@ pub(super) unsafe fn micro<const PAIRED: bool>(m: &Micro) {
 /// As [`micro`], for `T` tokens and a kind of these parts.
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product<const PAIRED: bool, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
+    let mut operands = [const { MaybeUninit::uninit() }; GROUPS];
     // SAFETY: the contract is the same.
-    let operands = unsafe { operands::<T, HALVES>(m) };
+    unsafe { self::operands::<T, HALVES>(m, &mut operands) };
     for eight in 0..2 * m.count {
         // SAFETY: the contract is the same, and a panel has two times 8 rows; `m.groups` operands are written.
         unsafe { eight_rows::<PAIRED, T, HALVES, MINS>(m, operands.as_ptr().cast(), eight) };
@@ -229,7 +228,12 @@ unsafe fn sums<const PAIRED: bool, const T: usize>(
             }
         }
     }
-    sums.map(|sums| sums.map(vreinterpretq_f32_s32))
+    // A closure would have the features of this function, and `map` has not: it would be a call.
+    let mut based = [[vdupq_n_f32(0.0); TOKENS]; PAIRS];
+    for (based, sum) in based.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *based = vreinterpretq_f32_s32(*sum);
+    }
+    based
 }
 
 /// Two lines of four rows, in pairs of rows by eight inputs.

@@ -68,13 +68,12 @@ pub(in crate::aarch64) fn power(exponent: u32) -> f32 {
     f32::from_bits(1f32.to_bits().wrapping_add(exponent))
 }
 
-/// Those of the groups of a tile of `T` tokens; the first `m.groups` are written.
+/// Writes those of the groups of a tile of `T` tokens, the first `m.groups`.
 ///
 /// # Safety
 /// As [`product`].
 #[inline(always)]
-unsafe fn factors<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUninit<Factors>; GROUPS] {
-    let mut factors = [const { MaybeUninit::uninit() }; GROUPS];
+unsafe fn factors<const T: usize, const HALVES: bool>(m: &Micro, factors: &mut [MaybeUninit<Factors>; GROUPS]) {
     for (group, factors) in factors.iter_mut().enumerate().take(m.groups) {
         // SAFETY: one of the `WORDS * T` words of this group.
         let word = |field: Field, t: usize| unsafe { *m.input.wrapping_add(group * WORDS * T + field.word(T, t)) };
@@ -90,7 +89,6 @@ unsafe fn factors<const T: usize, const HALVES: bool>(m: &Micro) -> [MaybeUninit
             found.sum[t] = -f32::from_bits(word(Field::ScaledSum, t));
         }
     }
-    factors
 }
 
 /// Sums started at [`BASE`], for the lines at this address: loaded, as copies of registers take the time of products.
@@ -147,8 +145,9 @@ pub(in crate::aarch64) unsafe fn product<D: Dots, const T: usize, const HALVES: 
     d: D,
     m: &Micro,
 ) {
+    let mut factors = [const { MaybeUninit::uninit() }; GROUPS];
     // SAFETY: the contract is the same.
-    let factors = unsafe { factors::<T, HALVES>(m) };
+    unsafe { self::factors::<T, HALVES>(m, &mut factors) };
     for eight in 0..2 * m.count {
         // SAFETY: the contract is the same, and a panel has two times 8 rows; `m.groups` factors are written.
         unsafe { eight_rows::<D, T, HALVES, MINS>(d, m, factors.as_ptr().cast(), eight) };

@@ -35,8 +35,9 @@ impl Source for RowMajor<Q5_K> {
     }
 }
 
-/// The groups of a block, whose 128 bytes of nibbles begin at `nibbles`: bytes `32 j .. 32 j + 32` have the codes of groups
-/// `2 j` and `2 j + 1`. The 32 bytes before have the fifth bits, if there are such: those of group `g` as bit `g`.
+/// The groups of a block, whose 128 bytes of nibbles begin at `nibbles`: bytes `32 j .. 32 j + 32` have the codes of
+/// groups `2 j` and `2 j + 1`. The 32 bytes before have the fifth bits, if there are such: those of group `g` as bit
+/// `g`.
 ///
 /// # Safety
 /// A block of so many bytes can be read at each address.

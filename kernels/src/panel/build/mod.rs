@@ -6,18 +6,20 @@
 //! row 1: b0 b1 b2 b3     ─▶     a1 b1 c1 …   line 1, line 5      ─▶  & 15, >> 4
 //! …                             …
 //! ```
-//! Codes are taken apart after the transposition, sixteen rows at a time, and so are scales. A [`Source`] knows a format, a
-//! [`Sink`] what becomes of it: a panel, or at once a product with one token. Everything here is `#[inline(always)]`: a tier's
-//! `#[target_feature]` functions make it theirs. Loops over vectors are over indices, and unrolled, by a macro where they
-//! are long; iterators over arrays of vectors went through memory, at a fifth of the speed.
+//! Codes are taken apart after the transposition, sixteen rows at a time, and so are scales. A [`Source`] knows a
+//! format, a [`Sink`] what becomes of it: a panel, or at once a product with one token. Everything here is
+//! `#[inline(always)]`: a tier's `#[target_feature]` functions make it theirs. Loops over vectors are over indices, and
+//! unrolled, by a macro where they are long; iterators over arrays of vectors went through memory, at a fifth of the
+//! speed.
 
 #![cfg_attr(
     not(target_arch = "aarch64"),
     expect(clippy::needless_range_loop, reason = "indices that are constants once loops are unrolled, see above")
 )]
 
-/// A loop. On Arm its variable is a constant in each round, whatever the compiler thinks of the length of its body, as sinks
-/// choose instructions by it. On x86 the compiler decides: there are not the registers for all rounds of row-major blocks.
+/// A loop. On Arm its variable is a constant in each round, whatever the compiler thinks of the length of its body, as
+/// sinks choose instructions by it. On x86 the compiler decides: there are not the registers for all rounds of
+/// row-major blocks.
 macro_rules! unrolled {
     ($i:ident in [$($n:literal),*] $body:block) => {
         #[cfg(target_arch = "aarch64")]

@@ -53,8 +53,8 @@ pub(crate) trait StoredLanes: Lanes {
         self.floats(unsafe { self.signed_bytes(at) })
     }
 
-    /// Sixteen scales and minima of 6 bits, times `d` and `dmin`: the lower four bits of each side by side in the bytes at `lower`,
-    /// the upper two in those at `upper`, in the upper half of a byte if `odd`.
+    /// Sixteen scales and minima of 6 bits, times `d` and `dmin`: the lower four bits of each side by side in the bytes
+    /// at `lower`, the upper two in those at `upper`, in the upper half of a byte if `odd`.
     ///
     /// # Safety
     /// They can be read.

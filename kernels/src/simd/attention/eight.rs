@@ -11,9 +11,10 @@
 //!   out[row][d] = out[row][d] · exp(m - m') + u · y[d]
 //! out[row] /= l
 //! ```
-//! Weights are positive: less 127, they use all of a signed byte. What that adds is taken off once for all rows. All these are
-//! integers below 2^24, so `y` is exact, and what a row does not see, which has weight zero, adds nothing, whatever its value
-//! is: a row's bits depend on what it sees alone, and pages that lie behind cost other rows of its tile nothing.
+//! Weights are positive: less 127, they use all of a signed byte. What that adds is taken off once for all rows. All
+//! these are integers below 2^24, so `y` is exact, and what a row does not see, which has weight zero, adds nothing,
+//! whatever its value is: a row's bits depend on what it sees alone, and pages that lie behind cost other rows of its
+//! tile nothing.
 //!
 //! This is over 400 lines: the steps of one page, which share a scratch and its proofs.
 
@@ -275,8 +276,8 @@ impl<E: Eight> Head<E> {
         }
     }
 
-    /// Turns the scores of row `i` of a tile into weights, times the scales of the values, in units, less [`MIDDLE`]: that of zero
-    /// for what it does not see. Zeros if there is no such row.
+    /// Turns the scores of row `i` of a tile into weights, times the scales of the values, in units, less [`MIDDLE`]:
+    /// that of zero for what it does not see. Zeros if there is no such row.
     ///
     /// # Safety
     /// The row has scores of what it sees; there are scales of both halves.
@@ -350,7 +351,8 @@ impl<E: Eight> Head<E> {
     /// `out = out · decay + Σ weight · value` over the groups that `seen` lies in.
     ///
     /// # Safety
-    /// `values` is half a page; the weights of all rows of `tiles` are rounded, of which `rows` see some; their `out` are heads.
+    /// `values` is half a page; the weights of all rows of `tiles` are rounded, of which `rows` see some; their `out`
+    /// are heads.
     #[inline(always)]
     unsafe fn mix<S: Simd>(
         &self,

@@ -1,5 +1,5 @@
-//! Grouped-query attention of a run of tokens: online softmax over tiles of 64 keys, the pages of the cache, and over splits
-//! of 1024.
+//! Grouped-query attention of a run of tokens: online softmax over tiles of 64 keys, the pages of the cache, and over
+//! splits of 1024.
 //!
 //! ```text
 //! rows: (token, query head), 64 at a time
@@ -12,14 +12,14 @@
 //! at the end of a split:  merged into those before it, if there are any (see `split.rs`)
 //! out[row] /= l
 //! ```
-//! Sums run over ascending `d`, and ascending keys, one fma a step; `l` has a lane for each residue of the key modulo 16. So
-//! a token's bits depend on its visible positions alone. A row's share of a tile ends where what it sees ends: a later
-//! token's value is not multiplied by zero, it is not multiplied, because it might be infinite.
+//! Sums run over ascending `d`, and ascending keys, one fma a step; `l` has a lane for each residue of the key modulo
+//! 16. So a token's bits depend on its visible positions alone. A row's share of a tile ends where what it sees ends: a
+//! later token's value is not multiplied by zero, it is not multiplied, because it might be infinite.
 //!
 //! That is for keys and values of f32 and f16; those of 8 bits are multiplied as integers, see `eight.rs`.
 //!
-//! Scratch is 92 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one product, and what
-//! is merged so far, which is touched only where there is more than one split.
+//! Scratch is 92 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one product, and
+//! what is merged so far, which is touched only where there is more than one split.
 
 mod ahead;
 mod eight;
@@ -70,8 +70,8 @@ pub(crate) unsafe fn attention_gqa<S: Simd, E: Eight>(
     for first in (0..all).step_by(block) {
         let rows = rows(a, q, first..all.min(first + block), out, places);
         match a.layout.ty {
-            // SAFETY: by the contract of this function: the queries and all that they see are there; rows that see several
-            // splits are as many as have room in `totals`.
+            // SAFETY: by the contract of this function: the queries and all that they see are there; rows that see
+            // several splits are as many as have room in `totals`.
             KvType::F32 => unsafe { whole(s, &Head::<Single>::new(a, room.cast()), a, kv_head, rows, totals) },
             // SAFETY: as above.
             KvType::F16 => unsafe { whole(s, &Head::<Half>::new(a, room.cast()), a, kv_head, rows, totals) },

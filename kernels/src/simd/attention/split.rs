@@ -15,10 +15,9 @@ pub(super) trait Page {
     /// Takes the scores of what the rows see of a page, and adds its share to their `max`, `sum` and `out`.
     ///
     /// # Safety
-    /// `halves` are the keys and the values of a page, whose first position is `at`; what lies at `next`, any bytes, will be
-    /// wanted soon. The rows' `q` and `out` are heads; they
-    /// are at most [`super::BLOCK`], each sees something of the page, none ends or starts before the one above, and `seen` are
-    /// the positions that one of them sees there.
+    /// `halves` are the keys and the values of a page, whose first position is `at`; what lies at `next`, any bytes,
+    /// will be wanted soon. The rows' `q` and `out` are heads; they are at most [`super::BLOCK`], each sees something
+    /// of the page, none ends or starts before the one above, and `seen` are the positions that one of them sees there.
     unsafe fn attend<S: Simd>(
         &self,
         s: S,
@@ -34,8 +33,8 @@ pub(super) trait Page {
 /// their heads attend to.
 ///
 /// # Safety
-/// As for [`Page::attend`], the pages being those of `a`; `totals` are as many elements as `out` of all rows, unless what
-/// they see lies in one split.
+/// As for [`Page::attend`], the pages being those of `a`; `totals` are as many elements as `out` of all rows, unless
+/// what they see lies in one split.
 #[inline(always)]
 pub(super) unsafe fn whole<S: Simd, P: Page>(
     s: S,

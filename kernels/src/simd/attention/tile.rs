@@ -100,7 +100,8 @@ impl<E: Plain> Head<E> {
         }
     }
 
-    /// `tile[d][key]` for `dims` and the vectors that `keys`, counted from the tile, lie in, any key where there is none.
+    /// `tile[d][key]` for `dims` and the vectors that `keys`, counted from the tile, lie in, any key where there is
+    /// none.
     ///
     /// # Safety
     /// As [`score`](Self::score); at most [`DIMS`] of the dimensions of a head.
@@ -189,7 +190,8 @@ impl<E: Plain> Head<E> {
     unsafe fn mix<S: Simd>(&self, s: S, from: *const u8, tile: usize, keys: Range<usize>, rows: &[Row]) {
         for piece in (0..self.dim).step_by(DIMS) {
             let dims = piece..self.dim.min(piece + DIMS);
-            // Straight from the cache, if a head is whole vectors: widening values twice costs less than writing them once.
+            // Straight from the cache, if a head is whole vectors: widening values twice costs less than writing them
+            // once.
             let direct = rows.len() <= 2 * S::ROWS && self.dim.is_multiple_of(LANES);
             if !direct {
                 // SAFETY: the same contract.
@@ -233,12 +235,12 @@ impl<E: Plain> Head<E> {
         }
     }
 
-    /// `sums[r][d] = Σ weight · value` over what each row sees of a tile: first what only the first rows see, row by row, then
-    /// what all see, then what only the last see.
+    /// `sums[r][d] = Σ weight · value` over what each row sees of a tile: first what only the first rows see, row by
+    /// row, then what all see, then what only the last see.
     ///
     /// # Safety
-    /// As [`mix`](Self::mix); at most `S::ROWS` rows, the first being number `at` of the scores, and there are values, of `V`, of
-    /// all that they see.
+    /// As [`mix`](Self::mix); at most `S::ROWS` rows, the first being number `at` of the scores, and there are values,
+    /// of `V`, of all that they see.
     #[inline(always)]
     unsafe fn sum<S: Simd, V: Plain>(&self, s: S, tile: usize, values: Values, at: usize, rows: &[Row]) {
         let product = |r: usize, n: usize, keys: Range<usize>, add: bool| {

@@ -44,8 +44,8 @@ impl Dot for Maddubs {
 /// Sums of four lines of such codes stay 16 bits wide: 4 · 2 · 31 · 127 = 31496.
 const SHORT: u32 = 5;
 
-/// See [`Dot::dot`]. Two products fit 16 bits: 2 · 63 · 127 = 16002, and 2 · 128 · 127 = 32512 of the magnitudes of codes of 8
-/// bits around 128.
+/// See [`Dot::dot`]. Two products fit 16 bits: 2 · 63 · 127 = 16002, and 2 · 128 · 127 = 32512 of the magnitudes of
+/// codes of 8 bits around 128.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot(bits: u32, mut sum: [__m256i; 2], codes: [__m256i; 2], input: u32) -> [__m256i; 2] {

@@ -1,4 +1,5 @@
-//! The loops of a micro-kernel of 256 bits, `8 R` rows by up to four tokens. Tiers differ in `R` and in how they sum products.
+//! The loops of a micro-kernel of 256 bits, `8 R` rows by up to four tokens. Tiers differ in `R` and in how they sum
+//! products.
 //!
 //! ```text
 //! register h of rows:   half h % 2 of panel h / 2
@@ -7,8 +8,8 @@
 //!     R T sums of 8 rows  =  start + 8 lines · inputs of T tokens
 //!     outputs             =  fma(sum, scale · 2^e, output), then fma(-min, Σ input · 2^e, output)
 //! ```
-//! With few sums outputs stay in registers, as the way through memory would be the longest chain, 14 cycles a group; more sums
-//! need those registers.
+//! With few sums outputs stay in registers, as the way through memory would be the longest chain, 14 cycles a group;
+//! more sums need those registers.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -32,12 +33,12 @@ pub(in crate::x86) trait Dots: Copy {
     /// So many registers of outputs, or fewer, are kept from group to group.
     const KEPT: usize;
 
-    /// `sums[token][r] = start[token] + Σ codes[line][r] · input[line][token]` for `R` registers of rows, where `start` makes
-    /// up for the code of zero. Who takes that off the codes needs no `start`.
+    /// `sums[token][r] = start[token] + Σ codes[line][r] · input[line][token]` for `R` registers of rows, where `start`
+    /// makes up for the code of zero. Who takes that off the codes needs no `start`.
     ///
     /// # Safety
-    /// - The codes of a register, 32 bytes, can be read at each of `codes`, aligned, and so in each of `lines` lines from there
-    ///   on, at most [`LINES`]; they are as the kind of the panel says.
+    /// - The codes of a register, 32 bytes, can be read at each of `codes`, aligned, and so in each of `lines` lines
+    ///   from there on, at most [`LINES`]; they are as the kind of the panel says.
     /// - `input: (lines, T)` can be read, inputs within ±127.
     unsafe fn sums<const R: usize, const T: usize>(
         self,
@@ -228,8 +229,8 @@ unsafe fn add<D: Dots, const R: usize, const T: usize>(
     }
 }
 
-/// Has the compiler read memory again, and not before: it would read scales early, and keep outputs, in registers that sums
-/// need.
+/// Has the compiler read memory again, and not before: it would read scales early, and keep outputs, in registers that
+/// sums need.
 #[inline(always)]
 fn read_again() {
     // SAFETY: nothing happens.
@@ -261,8 +262,8 @@ unsafe fn start<const R: usize, const T: usize>(part: &Part<R>) -> [__m256i; T] 
     start
 }
 
-/// Of token `t`, `out = fma(sum, scale · 2^e, out)`. The power of two goes into the exponent of the scale. For one token, as
-/// the compiler does not inline functions for more.
+/// Of token `t`, `out = fma(sum, scale · 2^e, out)`. The power of two goes into the exponent of the scale. For one
+/// token, as the compiler does not inline functions for more.
 ///
 /// # Safety
 /// Scales of `R` registers, and words of more than `t` tokens, can be read.

@@ -1,7 +1,7 @@
 //! The micro-kernel: 16 rows by four tokens.
 //!
-//! `vpmaddubsw` adds two products of u8 codes and s8 inputs in 16 bits, and saturates. Codes of few bits leave room for the
-//! products of more lines, added in 16 bits before `vpmaddwd` by ones widens them:
+//! `vpmaddubsw` adds two products of u8 codes and s8 inputs in 16 bits, and saturates. Codes of few bits leave room for
+//! the products of more lines, added in 16 bits before `vpmaddwd` by ones widens them:
 //!
 //! ```text
 //! bits   largest sum of n lines                n
@@ -169,7 +169,8 @@ unsafe fn panels<const BITS: u32>(m: &Micro) {
 unsafe fn product<const BITS: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
     let d = Maddubs::<BITS>(());
     if BITS == 4 {
-        // SAFETY: the contract is the same, a panel has two registers, and as this function may run, the CPU has its features.
+        // SAFETY: the contract is the same, a panel has two registers, and as this function may run, the CPU has its
+        // features.
         unsafe { micro::product::<_, 2, T, HALVES, MINS>(d, m) };
     } else {
         // SAFETY: as above.

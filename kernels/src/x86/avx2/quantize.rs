@@ -1,7 +1,8 @@
 //! Activations to 8 bits, four groups at a time: one of each of four tokens, or four of one token.
 //!
-//! Every step but the one rounding is exact: the largest magnitude is that of the bits (infinity is above all numbers, NaN
-//! above infinity), the exponent comes from it by integer arithmetic, and nothing is lost in multiplying by a power of two.
+//! Every step but the one rounding is exact: the largest magnitude is that of the bits (infinity is above all numbers,
+//! NaN above infinity), the exponent comes from it by integer arithmetic, and nothing is lost in multiplying by a power
+//! of two.
 
 use std::arch::x86_64::*;
 

@@ -35,8 +35,8 @@ impl Simd for Ymm {
     const ROWS: usize = 6;
     const DOTS: (usize, usize) = (2, 3);
 
-    /// Of sixteen registers, two for each sum, two for each column of a line (none with one row, which reads it once), one
-    /// for an element.
+    /// Of sixteen registers, two for each sum, two for each column of a line (none with one row, which reads it once),
+    /// one for an element.
     #[inline(always)]
     fn columns(rows: usize) -> usize {
         match rows {

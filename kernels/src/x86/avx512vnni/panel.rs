@@ -4,10 +4,10 @@
 //! registers: 12 sums (16 rows each), 6 lines (2 of each panel), 2 inputs
 //! a pair of lines:  for 2 tokens, 2 lines, 3 panels:  vpdpbusd sum, line, input      then the other 2 tokens
 //! ```
-//! Built on `vpdpbusd zmm`, u8 codes by s8 inputs into i32, of which Zen 4, Zen 5 and Ice Lake start one or two a cycle. The
-//! order decides: six products between two uses of a sum keep Zen 5 at 97 % of its peak, eight at 93 %, sixteen at 77 %
-//! (sums come from the bypass network, not from the register file). So instructions stand here one by one, in `asm!`,
-//! whose order the compiler keeps; left to itself it hoists loads until it spills.
+//! Built on `vpdpbusd zmm`, u8 codes by s8 inputs into i32, of which Zen 4, Zen 5 and Ice Lake start one or two a
+//! cycle. The order decides: six products between two uses of a sum keep Zen 5 at 97 % of its peak, eight at 93 %,
+//! sixteen at 77 % (sums come from the bypass network, not from the register file). So instructions stand here one by
+//! one, in `asm!`, whose order the compiler keeps; left to itself it hoists loads until it spills.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -22,7 +22,8 @@ use crate::x86::avx2::micro::Line;
 macro_rules! line {
     ($group:expr, $line:expr) => {{
         let line: __m512i;
-        // SAFETY: reads 64 bytes of a group of a panel, initialised by the contract of `micro`; keeps no other register.
+        // SAFETY: reads 64 bytes of a group of a panel, initialised by the contract of `micro`; keeps no other
+        // register.
         unsafe {
             asm!("vmovdqa64 {line}, [{at} + {offset}]", line = out(zmm_reg) line, at = in(reg) $group,
                 offset = const 4 * ROWS * $line, options(nostack, preserves_flags, readonly));
@@ -139,7 +140,8 @@ unsafe fn product<const P: usize, const T: usize, const HALVES: bool, const MINS
         pair!(2);
         pair!(3);
         let scales = if HALVES { offset_of!(Panel, scales_high) } else { offset_of!(Panel, scales) };
-        // SAFETY: initialised for this group, `scales_high` as the kind has two scales; the group's words are at `input`.
+        // SAFETY: initialised for this group, `scales_high` as the kind has two scales; the group's words are at
+        // `input`.
         unsafe { add_scaled::<P, T, MINS>(&sums, m, input, scales, group) };
     }
 }
@@ -149,8 +151,8 @@ fn rows<R>(m: &Micro, p: usize, field: usize) -> *const R {
     m.panels.wrapping_add(p).wrapping_byte_add(field).cast()
 }
 
-/// `out = fma(sum, scale · 2^e, out)`, then `fma(-min, Σ input · 2^e, out)`. The power of two goes into the exponent of the
-/// scale.
+/// `out = fma(sum, scale · 2^e, out)`, then `fma(-min, Σ input · 2^e, out)`. The power of two goes into the exponent of
+/// the scale.
 ///
 /// # Safety
 /// As [`micro`]; `scales` is the place of initialised scales in a panel, and the words of the group are at `input`.

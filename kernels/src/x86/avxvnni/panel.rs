@@ -4,12 +4,13 @@
 //! registers: 12 sums (8 rows each), 3 registers of a line, an input         16 rows: 8 sums, 2 registers of a line, an input
 //! a line:    for 4 tokens, 3 registers:  vpdpbusd sum, codes, input
 //! ```
-//! Built on `vpdpbusd ymm`, u8 codes by s8 inputs into i32, of which Zen 5 starts two a cycle, beside two loads: 24 rows need
-//! 7 loads for 12 of them, 16 rows 6 for 8. That is 84 % of its peak, where 16 rows reach 77 %; `fma`, on the same two units,
-//! takes 11 %. With minima it takes 20 %, and 78 % are reached. To take tokens in reverse in every other line, or the last two
-//! first, is as fast; to keep inputs instead of codes in registers is 3 % slower. For two lines at a time, as with 512 bits,
-//! registers do not suffice. Instructions stand here one by one, in `asm!`, whose order the compiler keeps, and lines are
-//! written out: around a loop it moves sums to other registers, and some to the stack.
+//! Built on `vpdpbusd ymm`, u8 codes by s8 inputs into i32, of which Zen 5 starts two a cycle, beside two loads: 24
+//! rows need 7 loads for 12 of them, 16 rows 6 for 8. That is 84 % of its peak, where 16 rows reach 77 %; `fma`, on the
+//! same two units, takes 11 %. With minima it takes 20 %, and 78 % are reached. To take tokens in reverse in every
+//! other line, or the last two first, is as fast; to keep inputs instead of codes in registers is 3 % slower. For two
+//! lines at a time, as with 512 bits, registers do not suffice. Instructions stand here one by one, in `asm!`, whose
+//! order the compiler keeps, and lines are written out: around a loop it moves sums to other registers, and some to the
+//! stack.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -38,7 +39,8 @@ impl Dots for Vnni {
             ($line:literal) => {
                 if $line < lines {
                     let codes = codes.map(|codes| codes.wrapping_add($line));
-                    // SAFETY: one of `lines` lines and its inputs, by the contract; `self` is the proof of the features.
+                    // SAFETY: one of `lines` lines and its inputs, by the contract; `self` is the proof of the
+                    // features.
                     unsafe { add_line(&mut sums, codes, input.wrapping_add($line * T)) };
                 }
             };

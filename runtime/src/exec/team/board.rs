@@ -3,9 +3,10 @@
 //! One step at a time is on the board. It is a number of units; whoever is free takes some of them, runs them and
 //! crosses them off. All of it is carried by
 //!
-//! - a [`Span`] for each thread: units nobody has taken. A thread takes from the front of its own, so that what it reads lies
-//!   in a row and its cache finds the same units there in the next pass, then from the back of others'. Taking is a
-//!   compare-and-swap, so units are never taken twice, and a helper that comes late finds nothing and touches nothing;
+//! - a [`Span`] for each thread: units nobody has taken. A thread takes from the front of its own, so that what it
+//!   reads lies in a row and its cache finds the same units there in the next pass, then from the back of others'.
+//!   Taking is a compare-and-swap, so units are never taken twice, and a helper that comes late finds nothing and
+//!   touches nothing;
 //! - `undone`: units not crossed off yet. At 0 the step is over. The caller waits for this, not for threads: a helper
 //!   that lost its core before it took anything costs nothing.
 //!
@@ -20,23 +21,18 @@
 //! Nothing here waits for a thread to arrive. The caller, alone, finishes every step.
 
 use std::{
-    mem::forget,
     ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{PoisonError, TryLockError, atomic::Ordering},
     time::Duration,
 };
 
-use halfbyte_kernels::KernelError;
-
-use super::sync::{
-    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Start, Stint, fence, sleep,
-    spin_until, yield_until,
+use super::{
+    job::Job,
+    sync::{
+        AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Condvar, Hint, Mutex, MutexGuard, Start, Stint, fence, sleep,
+        spin_until, yield_until,
+    },
 };
-use crate::RuntimeError;
-
-/// What a part of a step gives back.
-pub(crate) type Done = Result<(), KernelError>;
 
 /// How long a helper spins for the next step: longer than the serial work between two steps of a pass.
 const LINGER: Duration = Duration::from_micros(50);
@@ -50,58 +46,6 @@ const PATIENCE: Range<Duration> = Duration::from_micros(1)..Duration::from_micro
 #[repr(align(128))]
 #[derive(Default)]
 struct Padded<T>(T);
-
-/// One step, on the caller's stack while it runs.
-pub(super) struct Job<'a> {
-    units: usize,
-    /// Fewest and most units of a chunk, as far as there are that many.
-    chunk: (usize, usize),
-    body: &'a (dyn Fn(Range<usize>) -> Done + Sync),
-    /// Set by the first failure: what is left need not be computed, only counted.
-    failed: std::sync::atomic::AtomicBool,
-    failure: std::sync::Mutex<Option<RuntimeError>>,
-}
-
-impl<'a> Job<'a> {
-    /// `body` runs once for each of `units`, in chunks of `min` to `max` of them.
-    pub(super) fn new(
-        units: usize,
-        (min, max): (usize, usize),
-        body: &'a (dyn Fn(Range<usize>) -> Done + Sync),
-    ) -> Self {
-        let min = min.max(1);
-        Self { units, chunk: (min, max.max(min)), body, failed: false.into(), failure: None.into() }
-    }
-
-    /// Runs `units`; a failure is kept. Does not unwind.
-    pub(super) fn run(&self, units: Range<usize>) {
-        if self.failed.load(Ordering::Relaxed) {
-            return;
-        }
-        let failure = match catch_unwind(AssertUnwindSafe(|| (self.body)(units))) {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.into(),
-            Err(payload) => {
-                // Its destructor may panic in turn; nobody would catch that.
-                forget(payload);
-                RuntimeError::WorkerPanicked
-            }
-        };
-        self.failed.store(true, Ordering::Relaxed);
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
-    }
-
-    /// Runs all units on this thread, in chunks as well.
-    pub(super) fn run_alone(&self) {
-        let max = self.chunk.1;
-        (0..self.units).step_by(max).for_each(|start| self.run(start..self.units.min(start.saturating_add(max))));
-    }
-
-    /// The first failure, if there was one.
-    pub(super) fn finish(self) -> Result<(), RuntimeError> {
-        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-    }
-}
 
 /// Units `start..end`, in one word.
 #[derive(Clone, Copy)]
@@ -191,7 +135,7 @@ impl Board {
     /// step is on the board or a `u32` cannot count the units. `call` brings the pool's threads to [`help`](Self::help)
     /// with the shift it is given.
     pub(super) fn run(&self, job: &Job<'_>, call: impl FnOnce(usize)) -> bool {
-        let Ok(units) = u32::try_from(job.units) else { return false };
+        let Ok(units) = u32::try_from(job.units()) else { return false };
         let _turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
@@ -202,19 +146,23 @@ impl Board {
         if self.callable.0.load(Ordering::Relaxed) > 0 {
             self.call().map(call);
         }
-        self.post(job, units);
+        // SAFETY: this returns when all units are crossed off.
+        unsafe { self.post(job, units) };
         self.work(0, || ());
         self.wait();
         true
     }
 
-    /// Puts `job` on the board; its caller sees to it that it outlives its units.
-    pub(super) fn post(&self, job: &Job<'_>, units: u32) {
+    /// Puts `job` on the board.
+    ///
+    /// # Safety
+    /// It lives until its units are crossed off, if they ever are run.
+    pub(super) unsafe fn post(&self, job: &Job<'_>, units: u32) {
         let Post { job: place, min, max, steps } = &self.post.0;
-        self.undone.0.store(job.units, Ordering::Relaxed);
+        self.undone.0.store(job.units(), Ordering::Relaxed);
         place.store((&raw const *job).cast_mut().cast(), Ordering::Relaxed);
-        min.store(job.chunk.0, Ordering::Relaxed);
-        max.store(job.chunk.1, Ordering::Relaxed);
+        min.store(job.chunk().0, Ordering::Relaxed);
+        max.store(job.chunk().1, Ordering::Relaxed);
         let threads = self.left.len() as u64;
         let cut = |thread: u64| (u64::from(units) * thread / threads) as u32;
         for (thread, left) in (0..).zip(&self.left) {

@@ -14,6 +14,7 @@
 )]
 
 mod board;
+mod job;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ use std::{
     thread::JoinHandle,
 };
 
-use board::{Board, Done, Job};
+use board::Board;
+use job::{Done, Job};
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
 use super::{affinity, split::Split};

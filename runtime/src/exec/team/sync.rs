@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A number that orders nothing and may be out of date where it is read: what is done with it is then slower, not wrong.
+/// A number that orders nothing and may be out of date where it is read: what is done with it is then slower, not
+/// wrong.
 pub(super) type Hint = AtomicUsize;
 
 /// Looks at `ready` between two looks at the clock: a look costs a few cycles, the clock 20 to 50 ns.

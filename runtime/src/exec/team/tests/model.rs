@@ -5,12 +5,14 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use board::{Board, Job};
+use board::Board;
 use loom::{
     model::Builder,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread::{JoinHandle, spawn},
 };
+
+use crate::exec::team::job::{self, Job};
 
 #[path = "../board.rs"]
 #[allow(clippy::duplicate_mod, reason = "the point of this file")]
