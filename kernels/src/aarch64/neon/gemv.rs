@@ -262,7 +262,8 @@ fn high_nibbles(both: uint8x16_t) -> int8x16_t {
 #[inline(always)]
 fn five_bits(both: uint8x16_t, plane: uint8x16_t, t: usize) -> Codes {
     let fifth = vdupq_n_u8(0x10);
-    let [below, above] = [4 - t as i8, -(t as i8)].map(|n| vandq_u8(vshlq_u8(plane, vdupq_n_s8(n)), fifth));
+    let shifted = |n: i8| vandq_u8(vshlq_u8(plane, vdupq_n_s8(n)), fifth);
+    let (below, above) = (shifted(4 - t as i8), shifted(-(t as i8)));
     let low = vorrq_u8(vandq_u8(both, vdupq_n_u8(0xf)), below);
     (vreinterpretq_s8_u8(low), vsraq_n_s8::<4>(vreinterpretq_s8_u8(above), vreinterpretq_s8_u8(both)))
 }
@@ -273,8 +274,8 @@ fn five_bits(both: uint8x16_t, plane: uint8x16_t, t: usize) -> Codes {
 #[inline(always)]
 fn six_bits(both: uint8x16_t, planes: [uint8x16_t; 2], t: usize) -> Codes {
     let pairs = vdupq_n_u8(0x33);
-    let [below, above] =
-        planes.map(|plane| vandq_u8(if t.is_multiple_of(2) { plane } else { vshrq_n_u8::<2>(plane) }, pairs));
+    let two = |plane| vandq_u8(if t.is_multiple_of(2) { plane } else { vshrq_n_u8::<2>(plane) }, pairs);
+    let (below, above) = (two(planes[0]), two(planes[1]));
     let (low, above) = if t < 2 {
         (vsliq_n_u8::<4>(both, below), vshlq_n_u8::<4>(above))
     } else {

@@ -13,6 +13,7 @@
 
 use super::gemv::{self, Dot};
 use super::intrinsics::*;
+use super::lanes::each;
 use super::micro::{self, BASE, Based, Dots, Line, REGISTERS};
 use crate::panel::build::Source;
 use crate::panel::gemv::Gemv;
@@ -36,7 +37,7 @@ impl<const EIGHT: bool> Dots for Smlal<EIGHT> {
             for line in first..first + pair {
                 // SAFETY: the codes of 8 rows, 32 bytes, in one of `lines` lines.
                 let codes = unsafe { load(codes.wrapping_add(line)) };
-                let codes = if EIGHT { codes.map(centred) } else { codes };
+                let codes = if EIGHT { [centred(codes[0]), centred(codes[1])] } else { codes };
                 for (t, short) in short.iter_mut().enumerate() {
                     // SAFETY: one of `T` words a line.
                     let word = unsafe { *input.wrapping_add(line * T + t) };
@@ -49,7 +50,11 @@ impl<const EIGHT: bool> Dots for Smlal<EIGHT> {
                 *sums = [vpadalq_s16(sums[0], short[0]), vpadalq_s16(sums[1], short[1])];
             }
         }
-        sums.map(|sums| sums.map(based))
+        let mut out = [[vdupq_n_f32(0.0); REGISTERS]; T];
+        for (out, sums) in out.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            *out = based(*sums);
+        }
+        out
     }
 }
 
@@ -132,7 +137,7 @@ impl<const EIGHT: bool> Dot for Smlal<EIGHT> {
                 let [a, b] = dot([vdupq_n_s16(0); 2], codes, input);
                 *sums = [vpadalq_s16(sums[0], a), vpadalq_s16(sums[1], b)];
             } else {
-                let [a, b] = dot(sums.map(vreinterpretq_s16_s32), codes, input);
+                let [a, b] = dot([vreinterpretq_s16_s32(sums[0]), vreinterpretq_s16_s32(sums[1])], codes, input);
                 *sums = [vreinterpretq_s32_s16(a), vreinterpretq_s32_s16(b)];
             }
         }
@@ -141,8 +146,9 @@ impl<const EIGHT: bool> Dot for Smlal<EIGHT> {
 
     #[inline(always)]
     fn total(self, sums: Self::Sums) -> [float32x4_t; 4] {
-        let widen = |parts: Parts| parts.map(|part| vpaddlq_s16(vreinterpretq_s16_s32(part)));
-        sums.map(|parts| based(if EIGHT { parts } else { widen(parts) }))
+        let widen = |part| vpaddlq_s16(vreinterpretq_s16_s32(part));
+        let total = |[a, b]: Parts| based(if EIGHT { [a, b] } else { [widen(a), widen(b)] });
+        each!(total, sums)
     }
 }
 
