@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Hot loops of the Arm tiers, as compiled, on models of real cores: cycles per multiplication, and bytes per cycle.
+
+    benches/arm/gate.sh              # builds the kernels, then runs this on them
+    benches/arm/gate.py PROGRAM [--csv FILE] [--check]
+
+PROGRAM is a release build: of the kernels' library, or of a program, which has the same functions. A loop is cut out of
+its disassembly from its first to its last instruction: unpacking, loads of scales and
+their arithmetic are in it. llvm-mca says how many cycles a round of it takes if everything it reads is in the first
+cache. Multiplications are counted from the instructions themselves. `--check` fails if a target below is missed.
+
+Needs llvm-objdump-19 and llvm-mca-19, and a program with names as `-Csymbol-mangling-version=v0` makes them. Cores are
+those of which LLVM 19 has a model of its own; it takes others for an older relative.
+"""
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+from collections import namedtuple
+
+CORES = ["neoverse-n1", "neoverse-n2", "neoverse-v1", "neoverse-v2", "cortex-a510"]
+FEATURES = "+dotprod,+i8mm"
+# Bytes a weight takes in memory, scales included.
+BYTES = {"Q4_0": 18 / 32, "Q5_0": 22 / 32, "Q8_0": 34 / 32, "Q4_K": 144 / 256, "Q5_K": 176 / 256, "Q6_K": 210 / 256}
+# What the (halves, mins) of a micro-kernel stand for.
+KINDS = {("false", "false"): "Q4_0", ("false", "true"): "Q4_K", ("true", "false"): "Q6_K"}
+# Cycles per multiplication of public kernels, by the same tool and models: loops of ggml's hand-written Q4_0 kernels
+# (arch/arm/repack.cpp, 4x8 blocks) and KleidiAI's (8x4x32, 1x4x32). One token; four tokens.
+PUBLIC = {
+    ("gemv", "neoverse-n2"): [("ggml 4x4", 0.102), ("ggml 4x8", 0.126), ("KleidiAI", 0.126)],
+    ("gemv", "neoverse-v2"): [("ggml 4x4", 0.049), ("ggml 4x8", 0.059), ("KleidiAI", 0.063)],
+    ("gemv", "cortex-a510"): [("ggml 4x4", 0.383), ("ggml 4x8", 0.281)],
+    ("i8mm gemm", "neoverse-n2"): [("ggml", 0.044), ("KleidiAI", 0.046)],
+    ("i8mm gemm", "neoverse-v2"): [("ggml", 0.022), ("KleidiAI", 0.023)],
+    ("i8mm gemm", "cortex-a510"): [("ggml", 0.107)],
+    ("dotprod gemm", "neoverse-n2"): [("ggml", 0.056)],
+    ("dotprod gemm", "neoverse-v2"): [("ggml", 0.028)],
+    ("dotprod gemm", "cortex-a510"): [("ggml", 0.104)],
+}
+# Most cycles per multiplication: what is computed, with how many tokens, on which core.
+TARGETS = {
+    ("i8mm", "gemm", "Q4_0", 4, "neoverse-n2"): 0.0345,
+    ("i8mm", "gemm", "Q4_0", 4, "neoverse-v2"): 0.0172,
+    ("dotprod", "gemv", "Q4_0", 1, "neoverse-n2"): 0.087,
+    ("dotprod", "gemv", "Q4_0", 1, "neoverse-v2"): 0.040,
+    ("dotprod", "gemv", "Q4_0", 1, "cortex-a510"): 0.6 * 0.281,
+}
+# Most, of what Q4_0 takes.
+RATIOS = {"Q4_K": 1.15, "Q6_K": 1.6}
+
+# What the linker sees of a private function has a number behind it.
+FUNCTION = re.compile(r"^[0-9a-f]+ <(.+?)(?: \(\.llvm\.\d+\))?>:$")
+INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
+TARGET = re.compile(r"0x([0-9a-f]+) <.*>$")
+BRANCH = re.compile(r"^(b|b\..+|cbn?z|tbn?z)$")
+
+Line = namedtuple("Line", "address name operands")
+Row = namedtuple("Row", "tier kind format tokens loop core instructions macs cycles weights loads outer")
+
+
+def functions(program):
+    """Name and instructions of every function of an Arm tier."""
+    command = ["llvm-objdump-19", "-d", "-C", "--no-show-raw-insn", "--mattr=" + FEATURES, program]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    name, lines = None, []
+    for line in text.splitlines():
+        if start := FUNCTION.match(line):
+            if lines:
+                yield name, lines
+            name, lines = start[1] if "::aarch64::" in start[1] else None, []
+        elif name and (instruction := INSTRUCTION.match(line)):
+            lines.append(Line(int(instruction[1], 16), instruction[2], instruction[3].split("//")[0].strip()))
+    if lines:
+        yield name, lines
+
+
+def loops(lines):
+    """All loops, as ranges of lines: from where a branch goes back to, to the branch."""
+    number = {line.address: n for n, line in enumerate(lines)}
+    found = {}
+    for end, line in enumerate(lines):
+        target = TARGET.search(line.operands)
+        start = number.get(int(target[1], 16)) if target and BRANCH.match(line.name) else None
+        if start is not None and start <= end:
+            found[start] = max(end, found.get(start, 0))
+    return sorted(found.items())
+
+
+def macs(line):
+    """Multiplications of codes that an instruction does."""
+    if line.name in ("sdot", "udot", "usdot", "sudot"):
+        return 16
+    if line.name in ("smmla", "ummla", "usmmla"):
+        return 32
+    # Not those of 16 bits, or of numbers for other ends.
+    if re.match(r"[su]ml[as]l2?$|[su]mull2?$", line.name) and re.match(r"v\d+\.8h", line.operands):
+        return 8
+    return 0
+
+
+def loaded(line):
+    """Bytes that an instruction reads from memory."""
+    name, operands = line.name, line.operands
+    registers = re.findall(r"\b([qdsxwhbv]\d+|[xw]zr)\b", operands.split("[")[0])
+    size = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
+    if name.startswith("ld1r"):
+        return {"b": 1, "h": 2, "s": 4, "d": 8}[re.search(r"\.\d+([bhsd])", operands)[1]]
+    if name == "ld1":
+        return 16 * operands.split("}")[0].count(".")
+    if re.match(r"ld(r|ur|p|np)$", name):
+        return sum(size.get(register[0], 0) for register in registers)
+    return {"ldrb": 1, "ldurb": 1, "ldrsb": 1, "ldrh": 2, "ldurh": 2, "ldrsh": 2, "ldrsw": 4}.get(name, 0)
+
+
+def simulate(lines, core):
+    """Cycles of a round, over many of them."""
+    rounds = 100
+    text = ".Lx:\n" + "".join(f"{l.name} {TARGET.sub('.Lx', l.operands)}\n" for l in lines)
+    command = ["llvm-mca-19", "-mtriple=aarch64", f"-mcpu={core}", f"-mattr={FEATURES}", f"-iterations={rounds}"]
+    run = subprocess.run(command, input=text, capture_output=True, text=True)
+    cycles = re.search(r"Total Cycles:\s+(\d+)", run.stdout)
+    if not cycles:
+        sys.exit(f"llvm-mca on {core}: {run.stderr.strip()[:300]}")
+    return int(cycles[1]) / rounds
+
+
+def describe(name):
+    """Tier, kind, format and tokens of a function, by its name; `None` if it is none of those measured."""
+    # The last tier named: functions of one are made for the instructions of another.
+    tiers = re.findall(r"::aarch64::(\w+)::(?:panel|gemv|build)\b", name)
+    if not tiers:
+        return None
+    tier = tiers[-1]
+    if found := re.search(r"::(?:product|eight_rows)::<(.*)>$", name):
+        # A flag, or a type that has one; tokens, and whether there are halves of groups, and minima.
+        parts = re.search(r"\b(true|false)>?, (\d+)(?:usize)?, (true|false), (true|false)$", found[1])
+        form = KINDS.get(parts.group(3, 4)) if parts else None
+        if form and tier == "i8mm":
+            # Panels of a prompt are stored in pairs of rows; those of the cache are not.
+            if parts[1] == "true":
+                return tier, "gemm", form, int(parts[2])
+            return (tier, "kv8", "int8", int(parts[2])) if form == "Q4_0" else None
+        if form and (parts[1] == "false" or form == "Q4_0"):
+            # The cache has codes of 8 bits, as Q8_0.
+            return tier, "gemm", "Q8_0" if parts[1] == "true" else form, int(parts[2])
+    if found := re.search(r"::(?:gemv|panel)::(one|tile)::<(.*)>$", name):
+        weights = re.search(r"\b(Q\d_[0K])\b", found[2])
+        tokens = re.search(r", (\d+)(?:usize)?$", found[2])
+        if weights and (tokens or found[1] == "one"):
+            packed = " packed" if "Stored<" in found[2] else ""
+            return tier, "gemv", weights[1] + packed, 1 if found[1] == "one" else int(tokens[1])
+    if found := re.search(r"::build::build::<.*\b(Q\d_[0K])\b.*>$", name):
+        return tier, "build", found[1] + (" packed" if "Stored<" in name else ""), 0
+    return None
+
+
+def measure(program):
+    seen = set()
+    for name, lines in functions(program):
+        what = describe(name)
+        if not what or what[3] in (2, 3):
+            continue
+        tier, kind, form, tokens = what
+        every = loops(lines)
+        hot = [l for l in every if kind == "build" or sum(map(macs, lines[l[0] : l[1] + 1]))]
+        innermost = [a for a in hot if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in hot)]
+        for n, (start, end) in enumerate(innermost):
+            if (what, n) in seen:
+                continue
+            seen.add((what, n))
+            body = lines[start : end + 1]
+            around = [l for l in every if l[0] <= start and end <= l[1] and l != (start, end)]
+            smallest = min((l[1] - l[0] for l in around), default=len(lines) - 1)
+            count = sum(map(macs, body))
+            # As stored: in a file, in the cache, or unpacked to a byte each.
+            size = BYTES[form.split()[0]] if kind == "gemv" else 1
+            weights = count / tokens * size if tokens else 0
+            for core in CORES:
+                cycles = simulate(body, core)
+                yield Row(tier, kind, form, tokens, n, core, len(body), count, cycles, weights, sum(map(loaded, body)),
+                          smallest - (end - start))
+
+
+def table(rows):
+    """One line a loop, cores side by side: cycles per multiplication, and bytes per cycle."""
+    cells = {}
+    for row in rows:
+        cells.setdefault(row[:5], {})[row.core] = row
+    print(f"{'loop':36} {'instr.':>6} {'macs':>5} {'outer':>5}  " + "  ".join(f"{core:>17}" for core in CORES))
+    for (tier, kind, form, tokens, n), of_core in sorted(cells.items()):
+        label = f"{tier} {kind} {form}" + (f", {tokens} tokens" if tokens else "") + (f" #{n}" if n else "")
+        any_row = next(iter(of_core.values()))
+        parts = []
+        for core in CORES:
+            row = of_core[core]
+            if row.macs:
+                parts.append(f"{row.cycles / row.macs:7.4f} {(row.weights or row.loads) / row.cycles:6.2f}B/c")
+            else:
+                parts.append(f"{row.cycles:9.1f} cycles")
+        print(f"{label:36} {any_row.instructions:6} {any_row.macs:5} {any_row.outer:5}  " + "  ".join(f"{p:>17}" for p in parts))
+    print("\nThe same of others, Q4_0:")
+    for (what, core), others in PUBLIC.items():
+        print(f"  {what:14} {core:12} " + ", ".join(f"{name} {value}" for name, value in others))
+
+
+def misses(rows):
+    """Targets that are not met, or that nothing is there for."""
+    best = {}
+    for row in rows:
+        if row.macs:
+            key = (row.tier, row.kind, row.format, row.tokens, row.core)
+            best[key] = min(best.get(key, float("inf")), row.cycles / row.macs)
+    for key, most in TARGETS.items():
+        # Packed weights are what a model is to be stored in; row-major ones cost more to take apart.
+        tier, kind, form, tokens, core = key
+        found = min((best[k] for k in (key, (tier, kind, form + " packed", tokens, core)) if k in best), default=None)
+        if found is None or found > most:
+            yield f"{' '.join(map(str, key))}: {found and round(found, 4)} cycles per multiplication, at most {most:.4f}"
+    for (tier, kind, form, tokens, core), value in best.items():
+        plain = best.get((tier, kind, "Q4_0" + form[4:], tokens, core))
+        most = RATIOS.get(form[:4])
+        if most and plain and kind == "gemm" and tier == "i8mm" and value > most * plain:
+            yield f"{tier} {kind} {form} {tokens} tokens on {core}: {value / plain:.2f} of Q4_0, at most {most}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("--csv", help="write all numbers to this file")
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
+    args = parser.parse_args()
+    rows = list(measure(args.program))
+    if not rows:
+        sys.exit(f"{args.program} has no hot loop of an Arm tier: was it built with -Csymbol-mangling-version=v0?")
+    table(rows)
+    if args.csv:
+        with open(args.csv, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(Row._fields)
+            writer.writerows(row._replace(cycles=f"{row.cycles:.2f}", weights=f"{row.weights:.2f}") for row in rows)
+    missed = list(misses(rows))
+    for line in missed:
+        print("missed:", line)
+    if args.check and missed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
