@@ -37,6 +37,10 @@ asm: (full "asm")
 arm *CPUS:
     bash .ci/arm {{CPUS}}
 
+# How fast the hot loops of the Arm tiers are on models of real cores (llvm-mca); fails if one is too slow.
+arm-gate *ARGS='--check':
+    bash benches/arm/gate.sh {{ARGS}}
+
 # Every crate's tests as programs for Android, on a phone if there is one, else under qemu.
 android-test:
     bash scripts/android-test.sh
