@@ -61,6 +61,9 @@ pub(super) unsafe fn gemv<F: Source, D: Dot, const T: usize, const N: usize>(d: 
     }
 }
 
+/// Sums by slot, half of a group, tile and token.
+type Open<L, const T: usize, const N: usize> = [[[[<L as Lanes>::Words; T]; N]; 2]; SLOTS];
+
 /// The products of a unit.
 struct Products<F: Source, D: Dot, const T: usize, const N: usize> {
     d: D,
@@ -72,7 +75,7 @@ struct Products<F: Source, D: Dot, const T: usize, const N: usize> {
     ahead: *const u8,
     /// Sums of the groups that have begun; of the last four lines apart, if they have a scale of their own or there is
     /// no room.
-    open: [[[[<D::Lanes as Lanes>::Words; T]; N]; 2]; SLOTS],
+    open: Open<D::Lanes, T, N>,
     /// Of this unit and all before.
     sums: [[<D::Lanes as Lanes>::Floats; T]; N],
     of: PhantomData<F>,
