@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Draws a record of benches/record as SVG files and writes its tables into a README.
+"""Draws records of benches/record as SVG files and writes their tables into a README.
 
-    plot_record.py benches/record/x86_64-unknown-linux-gnu/2026-12-31.csv --readme benches/README.md
+    plot_record.py benches/record/x86_64-unknown-linux-gnu/2026-12-*.csv --readme benches/README.md
 
-Beside the record appear its pictures: `*-models.svg` (our rate over that of each peer, whole models), `*-peers-*.svg`
-(products beside other engines) and `*-tiers-*.svg` (products of each tier), as far as the record has rows for them. The
+Beside a record appear its pictures: `*-models.svg` (our rate over that of each peer, whole models), `*-peers-*.svg`
+(products beside other engines) and `*-tiers-*.svg` (products of each tier), as far as it has rows for them. The
 lines of the README between `<!-- record -->` and `<!-- end of record -->` are replaced.
 
 Python's standard library is enough.
@@ -195,23 +195,25 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("record", type=Path)
-    parser.add_argument("--readme", type=Path, help="also replace the part of this file that is made from a record")
+    parser.add_argument("records", type=Path, nargs="+", metavar="RECORD")
+    parser.add_argument("--readme", type=Path, help="also replace the part of this file that is made from records")
     args = parser.parse_args()
-    rows = read(args.record)
-    lines = [f"From `{args.record.name}`:", ""]
-    lines += [f"- {row['id']}: {row['note']}" for row in rows if row["id"] in FIRST]
-    lines += ["", *table(rows)]
-    for name, title, picture in charts(rows):
-        path = args.record.with_name(f"{args.record.stem}-{name}.svg")
-        path.write_text(picture)
-        print(path)
-        if args.readme:
-            lines += ["", f"![{title}]({path.absolute().relative_to(args.readme.absolute().parent)})"]
+    lines = []
+    for record in args.records:
+        rows = read(record)
+        lines += ["", f"From `{record.name}`:", ""]
+        lines += [f"- {row['id']}: {row['note']}" for row in rows if row["id"] in FIRST]
+        lines += ["", *table(rows)]
+        for name, title, picture in charts(rows):
+            path = record.with_name(f"{record.stem}-{name}.svg")
+            path.write_text(picture)
+            print(path)
+            if args.readme:
+                lines += ["", f"![{title}]({path.absolute().relative_to(args.readme.absolute().parent)})"]
     if args.readme:
         before, rest = args.readme.read_text().split("<!-- record -->\n", 1)
         _, after = rest.split("<!-- end of record -->\n", 1)
-        body = "\n".join(lines)
+        body = "\n".join(lines[1:])
         args.readme.write_text(f"{before}<!-- record -->\n{body}\n<!-- end of record -->\n{after}")
 
 
