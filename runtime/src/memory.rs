@@ -12,6 +12,7 @@ use memmap2::MmapMut;
 use crate::{RuntimeError, budget::Lease};
 
 /// Buffers from this size on ask for pages of 2 MiB.
+#[cfg(target_os = "linux")]
 const HUGE: usize = 4 << 20;
 
 /// An empty vector with room for `len` elements; `what` they are is only for the error.
