@@ -171,9 +171,12 @@ fn every_large_allocation_is_refused_once() {
     drop(scheduler);
 
     let scheduler = Scheduler::new(&model, &options).expect("memory");
-    let mut request = Request::new(prompt());
-    request.stop.max_tokens = Some(1);
-    scheduler.submit(request).expect("room").for_each(|piece| assert!(piece.is_ok()));
+    // As many as make the lists of a file large.
+    for first in 0..30 {
+        let mut request = Request::new(prompt().into_iter().map(|token| (token + first) % 200).collect());
+        request.stop.max_tokens = Some(1);
+        scheduler.submit(request).expect("room").for_each(|piece| assert!(piece.is_ok()));
+    }
     let path = env::temp_dir().join(format!("halfbyte-refused-{}", process::id()));
     let saved = || scheduler.prefixes().save(&path).map(|pages| pages as u64);
     refused.push(("save", refuse_each("save", &model, saved)));
@@ -192,4 +195,6 @@ fn every_large_allocation_is_refused_once() {
     assert!(of("session") >= 3 && of("scheduler") >= 1, "{refused:?}");
     // Texts, scores and types of tokens, as they are read and as they are used; of the copy the file itself.
     assert!(of("map") >= 8 && of("copy") > of("map"), "{refused:?}");
+    // The list of pages, and the tree that they go to.
+    assert!(of("save") >= 1 && of("load") >= 2, "{refused:?}");
 }
