@@ -120,6 +120,8 @@ pub(crate) trait Simd: Copy {
     fn bits(self, bits: u16) -> Self::Codes;
     /// `table[x]` for codes below sixteen.
     fn look_up(self, table: &[i8; LANES], x: Self::Codes) -> Self::Codes;
+    /// Integers within ±127 as signed bytes; anything where one is NaN.
+    fn bytes(self, x: Self::F32) -> [u8; LANES];
     /// The bytes as signed numbers.
     fn floats(self, x: Self::Codes) -> Self::F32;
 

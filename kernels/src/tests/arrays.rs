@@ -163,6 +163,10 @@ impl Simd for Arrays {
         x.map(|x| table[usize::from(x)].cast_unsigned())
     }
 
+    fn bytes(self, x: [f32; LANES]) -> [u8; LANES] {
+        x.map(|x| (x as i8).cast_unsigned())
+    }
+
     fn floats(self, x: [u8; LANES]) -> [f32; LANES] {
         x.map(|x| f32::from(x.cast_signed()))
     }

@@ -224,6 +224,17 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn bytes(self, x: Self::F32) -> [u8; LANES] {
+        let [a, b, c, d] = each!(vcvtnq_s32_f32, x);
+        let low = vcombine_s16(vqmovn_s32(a), vqmovn_s32(b));
+        let high = vcombine_s16(vqmovn_s32(c), vqmovn_s32(d));
+        let mut bytes = [0; LANES];
+        // SAFETY: sixteen bytes.
+        unsafe { vst1q_s8(bytes.as_mut_ptr().cast(), vcombine_s8(vqmovn_s16(low), vqmovn_s16(high))) };
+        bytes
+    }
+
+    #[inline(always)]
     fn floats(self, x: uint8x16_t) -> Self::F32 {
         let words = signed_words(vreinterpretq_s8_u8(x));
         each!(vcvtq_f32_s32, words)

@@ -6,7 +6,7 @@
 //! for each page that one of the rows sees, ascending:
 //!   s[row][key] = Σ_d q8[row][d] · k[key][d]           integer products; rows of the panels are keys
 //!   x = s · key scale · scale · t;  m' = max(m, max x);  p = exp(x - m');  l = l · exp(m - m') + Σ p
-//!   w = p · value scale;  u = max w / 254;  w8 = round(w / u)
+//!   w = p · value scale;  u = max w / 254;  w8 = round(w · 254 / max w)
 //!   y[d] = 127 · Σ_key v[key][d] + Σ_key (w8[row][key] - 127) · v[key][d]         rows of the panels are dimensions
 //!   out[row][d] = out[row][d] · exp(m - m') + u · y[d]
 //! out[row] /= l
@@ -83,8 +83,10 @@ pub(super) struct Scratch {
     words: [MaybeUninit<u32>; BLOCK * GROUPS * WORDS],
     /// Of each tile the scores: `[pair][row][panel]`.
     scores: [MaybeUninit<Sums>; BLOCK * KEY_PANELS],
-    /// Of one tile `[row][key]`, or `[row][d]`.
+    /// Of one tile `[row][d]`.
     numbers: [MaybeUninit<f32>; TILE * MAX_DIM],
+    /// Of the keys of a page, then of its values.
+    scales: [MaybeUninit<f32>; 2 * KV_PAGE],
     /// Of one tile `[row][panel]`.
     sums: [MaybeUninit<Sums>; TILE * PANELS],
     /// Of each panel `127 · Σ_key v[key][d]`.
@@ -102,6 +104,7 @@ pub(super) struct Head<E> {
     words: *mut u32,
     scores: *mut Sums,
     numbers: *mut f32,
+    scales: *mut f32,
     sums: *mut Sums,
     middles: *mut Sums,
     eight: PhantomData<E>,
@@ -125,6 +128,7 @@ impl<E: Eight> Head<E> {
             words: field(offset_of!(Scratch, words)).cast(),
             scores: field(offset_of!(Scratch, scores)).cast(),
             numbers: field(offset_of!(Scratch, numbers)).cast(),
+            scales: field(offset_of!(Scratch, scales)).cast(),
             sums: field(offset_of!(Scratch, sums)).cast(),
             middles: field(offset_of!(Scratch, middles)).cast(),
             eight: PhantomData,
@@ -137,6 +141,9 @@ impl<E: Eight> Head<E> {
                 unsafe { scales.wrapping_add(group).write([1.0; ROWS]) };
             }
         }
+        // Exponents and scaled sums of weights stay zero.
+        // SAFETY: room for a page of words of each row.
+        unsafe { head.words.write_bytes(0, head.rows * GROUPS * WORDS) };
         for (tile, rows) in rows.chunks_mut(TILE).enumerate() {
             for (i, row) in rows.iter_mut().enumerate() {
                 // SAFETY: a head.
@@ -152,30 +159,30 @@ impl<E: Eight> Head<E> {
                 }
             }
             // SAFETY: so many numbers were just written; there is room for as many words.
-            let poisoned = unsafe { head.round(head.dim, rows.len(), head.queries_of(tile)) };
-            for (i, row) in rows.iter_mut().enumerate() {
-                poison(row, poisoned >> i & 1 == 1);
+            let poisoned = unsafe { head.round(rows.len(), head.queries_of(tile)) };
+            for (_, row) in rows.iter_mut().enumerate().filter(|(i, _)| poisoned >> i & 1 == 1) {
+                row.sum[0] = f32::NAN;
             }
         }
         head
     }
 
-    /// Rounds `n` rows of `depth` of the numbers; a bit is set for each that cannot be.
+    /// Rounds the numbers of `n` rows; a bit is set for each that cannot be.
     ///
     /// # Safety
-    /// So many are there, whole groups; there is room for their words; the CPU runs `E`.
+    /// So many heads are there, and room for their words; the CPU runs `E`.
     #[inline(always)]
-    unsafe fn round(&self, depth: usize, n: usize, words: *mut u32) -> u32 {
+    unsafe fn round(&self, n: usize, words: *mut u32) -> u32 {
         // SAFETY: by the contract of this function.
-        let x = unsafe { slice::from_raw_parts(self.numbers, n * depth) };
-        let (room, len): (*mut MaybeUninit<u32>, _) = (words.cast(), depth / GROUP * WORDS * n);
+        let x = unsafe { slice::from_raw_parts(self.numbers, n * self.dim) };
+        let (room, len): (*mut MaybeUninit<u32>, _) = (words.cast(), self.dim / GROUP * WORDS * n);
         // SAFETY: likewise.
         let room = unsafe { slice::from_raw_parts_mut(room, len) };
         room.fill(MaybeUninit::new(0));
         // SAFETY: just initialised.
         let words = unsafe { slice::from_raw_parts_mut(words, room.len()) };
         // SAFETY: `n` tokens of whole groups, and their words.
-        unsafe { (E::QUANTIZE)(x, depth, n, words) }
+        unsafe { (E::QUANTIZE)(x, self.dim, n, words) }
     }
 
     /// Rows of a tile.
@@ -216,22 +223,27 @@ impl<E: Eight> Page for Head<E> {
         let seen = seen.start - at..seen.end - at;
         let [keys, values] = halves.map(<[u8]>::as_ptr);
         let products = KEY_PANELS / PAIR + (self.dim / ROWS).div_ceil(PANELS);
-        let steps = products * (1 + tiles.len()) + TILE * tiles.len();
+        let steps = products * (1 + tiles.len()) + tiles.len();
         let mut ahead = Ahead::new(s, next, steps);
         // SAFETY: half a page of keys; `new` rounded the queries of these tiles.
         unsafe { self.score(keys, seen.clone(), tiles.clone(), &mut ahead) };
+        for (half, scales) in [keys, values].into_iter().zip([self.scales, self.scales.wrapping_add(KV_PAGE)]) {
+            let halves: *const [u8; 2 * LANES] = half.wrapping_add(KV_PAGE * self.dim).cast();
+            for column in 0..KEY_PANELS {
+                // SAFETY: scales follow the codes.
+                let x = s.load_f16(unsafe { &*halves.wrapping_add(column) });
+                // SAFETY: room for a page of them.
+                unsafe { s.store_at(x, scales.wrapping_add(column * LANES)) };
+            }
+        }
         for tile in tiles.clone() {
-            for i in 0..self.len(tile) {
-                ahead.ask();
-                let row = (tile * TILE + i).checked_sub(from).and_then(|row| rows.get_mut(row));
-                // SAFETY: `score` is done; scales follow the codes of both halves.
-                unsafe { self.weigh(s, at, tile, i, row, [keys, values].map(|half| self.scales(half))) };
-            }
-            // SAFETY: `weigh` has written so many numbers.
-            let poisoned = unsafe { self.round(KV_PAGE, self.len(tile), self.words_of(tile)) };
-            for (number, row) in (from..).zip(&mut *rows).filter(|(number, _)| number / TILE == tile) {
-                poison(row, poisoned >> (number % TILE) & 1 == 1);
-            }
+            ahead.ask();
+            let begin = tile * TILE;
+            let of_tile = begin.max(from)..(begin + self.len(tile)).min(from + rows.len());
+            let first = of_tile.start - begin;
+            let rows = rows.get_mut(of_tile.start - from..of_tile.end - from).unwrap_or_default();
+            // SAFETY: `score` is done, and the scales are there.
+            unsafe { self.weigh(s, at, tile, first, rows) };
         }
         // SAFETY: half a page of values; all weights of these tiles are rounded.
         unsafe { self.mix(s, values, seen, tiles, rows, &mut ahead) };
@@ -239,13 +251,7 @@ impl<E: Eight> Page for Head<E> {
 }
 
 impl<E: Eight> Head<E> {
-    /// The scales of half a page: vectors of sixteen.
-    #[inline(always)]
-    fn scales(&self, half: *const u8) -> *const [u8; 2 * LANES] {
-        half.wrapping_add(KV_PAGE * self.dim).cast()
-    }
-
-    /// Scores of the pairs of panels that `seen` lies in, from the page's start.
+    /// Scores of the pairs of panels that `seen` lies in, from the page's start; zeros elsewhere.
     ///
     /// # Safety
     /// `keys` is half a page; the queries of `tiles` are rounded.
@@ -258,6 +264,10 @@ impl<E: Eight> Head<E> {
         ahead: &mut Ahead<'_, S>,
     ) {
         let groups = self.dim / GROUP;
+        for tile in tiles.clone() {
+            // SAFETY: the tile's own.
+            unsafe { self.scores_of(tile).write_bytes(0, KEY_PANELS * self.len(tile)) };
+        }
         for pair in seen.start / (PAIR * ROWS)..seen.end.div_ceil(PAIR * ROWS) {
             ahead.ask();
             for p in 0..PAIR {
@@ -267,8 +277,6 @@ impl<E: Eight> Head<E> {
             for tile in tiles.clone() {
                 let n = self.len(tile);
                 let out = self.scores_of(tile).wrapping_add(pair * PAIR * n);
-                // SAFETY: the tile's own.
-                unsafe { out.write_bytes(0, PAIR * n) };
                 ahead.ask();
                 // SAFETY: two panels were copied, for as many groups as the queries have.
                 unsafe { self.multiply(PAIR, groups, self.queries_of(tile), n, out) };
@@ -276,76 +284,87 @@ impl<E: Eight> Head<E> {
         }
     }
 
-    /// Turns the scores of row `i` of a tile into weights, times the scales of the values, in units, less [`MIDDLE`]:
-    /// that of zero for what it does not see. Zeros if there is no such row.
+    /// Turns the scores of a tile into words: weights, times the scales of the values, in units, less [`MIDDLE`], which
+    /// makes it that of zero for what a row does not see. `rows` are those from number `first` of the tile on; of others
+    /// the words are zeros.
+    ///
+    /// Every step is done for all rows before the next: one row's steps wait for each other.
     ///
     /// # Safety
-    /// The row has scores of what it sees; there are scales of both halves.
+    /// The tile has scores and these rows; the scales of the page are there.
     #[inline(always)]
-    unsafe fn weigh<S: Simd>(
-        &self,
-        s: S,
-        at: usize,
-        tile: usize,
-        i: usize,
-        row: Option<&mut Row>,
-        [key_scales, value_scales]: [*const [u8; 2 * LANES]; 2],
-    ) {
-        let weight = |column: usize| self.numbers.wrapping_add(i * KV_PAGE + column * LANES);
-        let Some(row) = row else {
-            // SAFETY: the row's own.
-            return unsafe { weight(0).write_bytes(0, KV_PAGE) };
+    unsafe fn weigh<S: Simd>(&self, s: S, at: usize, tile: usize, first: usize, rows: &mut [Row]) {
+        let (n, zero) = (self.len(tile), s.splat(0.0));
+        let keep = |x: S::F32, row: &Row, column: usize| {
+            let (seen, before) = (row.within(at), (column * LANES) as i32);
+            if seen.len() == KV_PAGE { x } else { s.keep(x, seen.start as i32 - before, seen.end as i32 - before) }
         };
-        let seen = row.within(at);
-        let columns = seen.start / LANES..seen.end.div_ceil(LANES);
-        let keep = |x: S::F32, column: usize| {
-            let first = (column * LANES) as i32;
-            if seen.len() == KV_PAGE { x } else { s.keep(x, seen.start as i32 - first, seen.end as i32 - first) }
+        let scales = |of: usize, column: usize| {
+            // SAFETY: sixteen scales of the page.
+            unsafe { s.load_at(self.scales.wrapping_add(of * KV_PAGE + column * LANES)) }
         };
-        // SAFETY: the scales of a vector of positions.
-        let scales = |of: *const [u8; 2 * LANES], column: usize| s.load_f16(unsafe { &*of.wrapping_add(column) });
-        let scale = s.splat(self.scale * row.step);
-        let mut top = s.splat(f32::NEG_INFINITY);
-        for column in columns.clone() {
-            let (pair, panel) = (column / PAIR, column % PAIR);
-            let score = self.scores_of(tile).wrapping_add((pair * self.len(tile) + i) * PAIR + panel);
-            // SAFETY: scores of the pair that these keys lie in.
-            let x = unsafe { s.load_at(score.cast()) };
-            let x = keep(s.mul(x, s.mul(scales(key_scales, column), scale)), column);
-            // SAFETY: the row's own.
-            unsafe { s.store_at(x, weight(column)) };
-            // A NaN is passed over here, and shows in the weights.
-            top = s.max(x, top);
-        }
-        row.grow(s, s.largest(top));
-        let max = s.splat(row.max);
-        let (zero, mut sum, mut top) = (s.splat(0.0), s.splat(0.0), s.splat(0.0));
-        for column in columns.clone() {
-            // SAFETY: written above.
-            let power = exp(s, s.sub(unsafe { s.load_at(weight(column)) }, max));
-            sum = s.add(sum, power);
-            // The scale of a value that is not seen may be anything. `max` gives its second argument for NaN.
-            let x = s.max(zero, keep(s.mul(power, scales(value_scales, column)), column));
-            // SAFETY: the row's own.
-            unsafe { s.store_at(x, weight(column)) };
-            top = s.max(x, top);
-        }
-        let largest = s.largest(top) / (2.0 * MIDDLE);
-        // If the largest weight is next to nothing, all are rounded to zero.
-        row.unit = if largest < f32::MIN_POSITIVE { 1.0 } else { largest };
-        let (inverse, middle) = (s.splat(1.0 / row.unit), s.splat(MIDDLE));
-        for column in 0..KEY_PANELS {
-            let mut x = s.splat(-MIDDLE);
-            if columns.contains(&column) {
-                // SAFETY: as above.
-                let weight = unsafe { s.load_at(weight(column)) };
-                // A product might be rounded to more than twice the middle.
-                x = s.min(middle, s.sub(s.round(s.mul(weight, inverse)), middle));
+        // Of each row its weights, and the largest of what they are made from.
+        let mut all = [([zero; KEY_PANELS], zero); TILE];
+        let (_, seeing) = all.split_at_mut(first);
+        for ((i, row), (x, top)) in (first..).zip(&*rows).zip(&mut *seeing) {
+            let scale = s.splat(self.scale * row.step);
+            *top = s.splat(f32::NEG_INFINITY);
+            for (column, x) in x.iter_mut().enumerate() {
+                let scores = self.scores_of(tile).wrapping_add((column / PAIR * n + i) * PAIR + column % PAIR);
+                // SAFETY: scores of a vector of positions.
+                let scores = unsafe { s.load_at(scores.cast()) };
+                *x = keep(s.mul(scores, s.mul(scales(0, column), scale)), row, column);
+                // A NaN is passed over here, and shows in the weights.
+                *top = s.max(*x, *top);
             }
-            // SAFETY: the row's own.
-            unsafe { s.store_at(x, weight(column)) };
         }
-        s.store(s.fma(s.load(&row.sum), s.splat(row.decay), sum), &mut row.sum);
+        for (row, (x, top)) in rows.iter_mut().zip(&mut *seeing) {
+            row.grow(s, s.largest(*top));
+            let (max, mut sum) = (s.splat(row.max), zero);
+            *top = zero;
+            for (column, x) in x.iter_mut().enumerate() {
+                let power = exp(s, s.sub(*x, max));
+                sum = s.add(sum, power);
+                // The scale of a value that is not seen may be anything. `max` gives its second argument for NaN.
+                *x = s.max(zero, keep(s.mul(power, scales(1, column)), row, column));
+                *top = s.max(*x, *top);
+            }
+            s.store(s.fma(s.load(&row.sum), s.splat(row.decay), sum), &mut row.sum);
+        }
+        for (row, (x, top)) in rows.iter_mut().zip(&mut *seeing) {
+            let (largest, units) = (s.largest(*top), 2.0 * MIDDLE);
+            // If the largest weight is next to nothing, all are rounded to zero.
+            let nothing = largest < units * f32::MIN_POSITIVE;
+            let inverse = if nothing { 1.0 } else { units / largest };
+            row.unit = if nothing { 1.0 } else { largest * (1.0 / units) };
+            for x in x {
+                let units = s.round(s.mul(*x, s.splat(inverse)));
+                // A product might be rounded to more than twice the middle.
+                *x = s.min(s.splat(MIDDLE), s.sub(units, s.splat(MIDDLE)));
+            }
+        }
+        for (i, (weights, _)) in all.iter().enumerate().take(n) {
+            for (group, weights) in weights.as_chunks::<{ GROUP / LANES }>().0.iter().enumerate() {
+                // SAFETY: one of the words of this group.
+                let put = |field: Field, word: u32| unsafe {
+                    self.words_of(tile).wrapping_add(group * n * WORDS + field.word(n, i)).write(word)
+                };
+                let mut sum = zero;
+                for (part, &x) in weights.iter().enumerate() {
+                    sum = s.add(sum, x);
+                    for (line, codes) in s.bytes(x).as_chunks().0.iter().enumerate() {
+                        put(Field::Line(part * LANES / 4 + line), u32::from_ne_bytes(*codes));
+                    }
+                }
+                let sum = s.sum(sum);
+                put(Field::NegatedSum, (-sum as i32).cast_unsigned());
+                if sum.is_nan()
+                    && let Some(row) = i.checked_sub(first).and_then(|row| rows.get_mut(row))
+                {
+                    row.sum[0] = f32::NAN;
+                }
+            }
+        }
     }
 
     /// `out = out · decay + Σ weight · value` over the groups that `seen` lies in.
@@ -427,13 +446,5 @@ impl<E: Eight> Head<E> {
         let micro = Micro { kind: KIND, panels: self.panels, count, normal: true, groups, input, tokens, out };
         // SAFETY: by the contract; scales are ones.
         unsafe { (E::MICRO)(&micro) };
-    }
-}
-
-/// Makes NaN of the result of a row with a number that cannot be rounded.
-#[inline(always)]
-fn poison(row: &mut Row, poisoned: bool) {
-    if poisoned {
-        row.sum[0] = f32::NAN;
     }
 }

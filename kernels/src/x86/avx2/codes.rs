@@ -12,6 +12,19 @@ pub(in crate::x86) fn load(bytes: &[u8; LANES]) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
+/// Writes the lowest bytes of sixteen integers that fit signed bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::x86) fn store([low, high]: [__m256i; 2], bytes: &mut [u8; LANES]) {
+    // Packing works within halves of registers: `low` and `high` become four pieces in turns.
+    let halves = _mm256_packs_epi32(low, high);
+    let pieces = _mm256_packs_epi16(halves, halves);
+    let (first, second) = (_mm256_castsi256_si128(pieces), _mm256_extracti128_si256::<1>(pieces));
+    let in_order = _mm_unpacklo_epi32(first, second);
+    // SAFETY: sixteen bytes, at any address.
+    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), in_order) };
+}
+
 /// See [`Simd::field`](crate::simd::Simd::field).
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]

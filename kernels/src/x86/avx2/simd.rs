@@ -208,6 +208,14 @@ impl Simd for Ymm {
     }
 
     #[inline(always)]
+    fn bytes(self, x: Self::F32) -> [u8; LANES] {
+        let mut bytes = [0; LANES];
+        let words = each!(_mm256_cvtps_epi32, x);
+        cpu!(codes::store(words, &mut bytes));
+        bytes
+    }
+
+    #[inline(always)]
     fn floats(self, x: __m128i) -> Self::F32 {
         let halves = [x, cpu!(_mm_srli_si128::<8>(x))];
         let words = each!(_mm256_cvtepi8_epi32, halves);

@@ -184,6 +184,15 @@ impl Simd for Zmm {
     }
 
     #[inline(always)]
+    fn bytes(self, x: __m512) -> [u8; LANES] {
+        let mut bytes = [0; LANES];
+        let words = cpu!(_mm512_cvtps_epi32(x));
+        let x = cpu!(_mm512_cvtepi32_epi8(words));
+        cpu!(_mm_storeu_si128(bytes.as_mut_ptr().cast(), x));
+        bytes
+    }
+
+    #[inline(always)]
     fn floats(self, x: __m128i) -> Self::F32 {
         let x = cpu!(_mm512_cvtepi8_epi32(x));
         cpu!(_mm512_cvtepi32_ps(x))
