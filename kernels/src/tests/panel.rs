@@ -293,9 +293,8 @@ fn check_micro(
 fn largest_products() {
     let mut rng = Rng(1);
     for format in formats() {
-        for (code, signs) in
-            [(0xff, 0), (0xff, u32::MAX), (0xff, 0x5555_5555), (0, 0), (0, u32::MAX), (0x80, 0), (1, 0)]
-        {
+        let ends = [(0xff, 0), (0xff, u32::MAX), (0xff, 0x5555_5555), (0, 0), (0, u32::MAX), (0x80, 0), (1, 0)];
+        for (code, signs) in ends.into_iter().take(if cfg!(miri) { 1 } else { 7 }) {
             let tokens = if signs == 0 { TILE } else { 3 };
             let panels: Vec<Panel> = (0..2).map(|_| panel(format.1.kind, Some(code), true, &mut rng)).collect();
             let input = inputs(tokens, 2, Inputs::Largest(signs), &mut rng);
