@@ -44,7 +44,7 @@ fn activations<'a>(w: &PackedMatrix, x: &'a [f32], words: &'a [u32]) -> Activati
 fn products_are_weighted_and_added_one_by_one() {
     for k in Isa::available().map(|isa| Kernels::with_isa(isa).expect("available")) {
         for w in FORMATS.map(|ty| matrix(&k, ty)) {
-            for count in [0, 1, 2, 4, 5, 8, 9, 33] {
+            for count in [0, 5, 1, 2, 4, 8, 9, 33].into_iter().take(if cfg!(miri) { 2 } else { 8 }) {
                 let mut rng = Rng(count as u64);
                 let (mut x, before) = (floats(&mut rng, count * DEPTH), floats(&mut rng, BATCH * PART.len()));
                 if count > 4 {
@@ -80,12 +80,13 @@ fn products_are_weighted_and_added_one_by_one() {
 fn a_token_that_is_not_there_is_an_error() {
     let k = Kernels::detect();
     let w = matrix(&k, QuantType::Q4_0);
-    let words = words(&k, &[0.5; 2 * DEPTH]);
+    let x = [0.5; 2 * DEPTH];
+    let words = words(&k, &x);
+    let x = activations(&w, &x, &words);
     let mut out = [0.0; 3 * ROWS];
     let mut tile = Tile::new(&mut out, 3, ROWS).expect("right length");
-    let mut scatter = |to: &[(usize, f32)]| {
-        ops::matmul_scatter(&k, &w, 0..ROWS, Activations::Q8(&words), to, &mut tile).expect_err("refused")
-    };
+    let mut scatter =
+        |to: &[(usize, f32)]| ops::matmul_scatter(&k, &w, 0..ROWS, x, to, &mut tile).expect_err("refused");
     let found = scatter(&[(0, 1.0), (3, 1.0)]);
     assert_eq!(found, KernelError::OutOfRange { what: "token", limit: 3, found: 3 });
     assert!(matches!(scatter(&[(0, 1.0)]), KernelError::ShapeMismatch { .. }));
