@@ -38,15 +38,21 @@ pub enum Isa {
     Dotprod,
     /// Those, and products of small matrices of 8 bits: Cortex-A510, A710, X2, Neoverse V1, N2 and later.
     I8mm,
+    /// NEON, and dot products in vectors of SVE that have at least 256 bits: A64FX.
+    Sve,
+    /// Products of small matrices in vectors of SVE that have at least 256 bits: Neoverse V1.
+    SveI8mm,
 }
 
 impl Isa {
     /// Every tier, best first.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Avx512Vnni,
         Self::AvxVnni,
         Self::Avx2,
+        Self::SveI8mm,
         Self::I8mm,
+        Self::Sve,
         Self::Dotprod,
         Self::Neon,
         Self::Portable,
@@ -64,6 +70,8 @@ impl Isa {
             Self::Neon => "neon",
             Self::Dotprod => "dotprod",
             Self::I8mm => "i8mm",
+            Self::Sve => "sve",
+            Self::SveI8mm => "svei8mm",
         }
     }
 

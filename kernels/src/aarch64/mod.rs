@@ -1,9 +1,11 @@
-//! 64-bit Arm: a folder a tier, each standing on the one before.
+//! 64-bit Arm: a folder a tier, each standing on one before.
 
 mod dotprod;
 mod i8mm;
 mod mem;
 mod neon;
+mod sve;
+mod svei8mm;
 
 use std::arch::is_aarch64_feature_detected;
 
@@ -11,8 +13,10 @@ use crate::Isa;
 use crate::dispatch::table::KernelTable;
 
 /// The tiers, best first: what is needed, and what is then used.
-const TIERS: [(Isa, &str, &KernelTable); 3] = [
+const TIERS: [(Isa, &str, &KernelTable); 5] = [
+    (Isa::SveI8mm, svei8mm::FEATURES, &svei8mm::TABLE),
     (Isa::I8mm, i8mm::FEATURES, &i8mm::TABLE),
+    (Isa::Sve, sve::FEATURES, &sve::TABLE),
     (Isa::Dotprod, dotprod::FEATURES, &dotprod::TABLE),
     (Isa::Neon, neon::FEATURES, &neon::TABLE),
 ];
@@ -33,6 +37,8 @@ fn has(feature: &str) -> bool {
         "neon" => is_aarch64_feature_detected!("neon"),
         "dotprod" => is_aarch64_feature_detected!("dotprod"),
         "i8mm" => is_aarch64_feature_detected!("i8mm"),
+        // SAFETY: the CPU has SVE.
+        "sve" => is_aarch64_feature_detected!("sve") && unsafe { sve::bytes() } >= sve::LEAST_BYTES,
         _ => false,
     }
 }

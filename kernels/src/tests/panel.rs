@@ -95,11 +95,11 @@ pub(super) fn built(build: BuildFn, rows: &[*const u8; ROWS], groups: usize) -> 
     unsafe { panel.assume_init() }
 }
 
-/// A panel as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs, and minima
-/// twice.
+/// A panel as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs, and of one tier
+/// minima twice.
 pub(super) fn arranged(isa: Isa, kind: Kind, panel: &Panel) -> Panel {
     let mut arranged = panel.clone();
-    if isa != Isa::I8mm {
+    if !matches!(isa, Isa::I8mm | Isa::SveI8mm) {
         return arranged;
     }
     let pairs = arranged.codes.as_flattened_mut().as_chunks_mut::<2>().0;
@@ -108,7 +108,7 @@ pub(super) fn arranged(isa: Isa, kind: Kind, panel: &Panel) -> Panel {
             *four = from[i % 2].as_chunks().0[i / 2];
         }
     }
-    if kind.mins {
+    if kind.mins && isa == Isa::I8mm {
         for (group, mins) in panel.mins.iter().enumerate() {
             arranged.mins[group] = std::array::from_fn(|i| mins[i / 2]);
             arranged.scales_high[group] = std::array::from_fn(|i| mins[ROWS / 2 + i / 2]);

@@ -23,7 +23,6 @@ use crate::quantized::LINES;
 pub(super) unsafe fn build<F: Source>(rows: &[*const u8; ROWS], groups: usize, panel: *mut Panel) {
     // SAFETY: the contract is the same.
     unsafe { in_lines::<F>(rows, groups, panel) };
-    let codes: *mut u8 = panel.wrapping_byte_add(offset_of!(Panel, codes)).cast();
     let field = |offset: usize, group: usize| panel.wrapping_byte_add(offset).cast::<Sums>().wrapping_add(group);
     for group in (0..groups).filter(|_| F::KIND.mins) {
         let mins: *mut f32 = field(offset_of!(Panel, mins), group).cast();
@@ -39,6 +38,16 @@ pub(super) unsafe fn build<F: Source>(rows: &[*const u8; ROWS], groups: usize, p
             }
         }
     }
+    // SAFETY: the codes of these groups were just written.
+    unsafe { pair(panel, groups) };
+}
+
+/// Pairs the codes of `groups` groups.
+///
+/// # Safety
+/// They are written, and nobody else uses them.
+pub(in crate::aarch64) unsafe fn pair(panel: *mut Panel, groups: usize) {
+    let codes: *mut u8 = panel.wrapping_byte_add(offset_of!(Panel, codes)).cast();
     for pair in 0..groups * LINES / 2 {
         let lines = codes.wrapping_add(pair * 8 * ROWS);
         let mut out = [vdupq_n_u8(0); ROWS / 2];

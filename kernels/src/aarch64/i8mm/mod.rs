@@ -1,7 +1,7 @@
 //! Kernels for CPUs with `neon,dotprod,i8mm`. Products of few tokens are those of the tier below.
 
-mod build;
-mod panel;
+pub(super) mod build;
+pub(super) mod panel;
 
 use halfbyte_formats::quant::{PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0};
 
@@ -51,7 +51,7 @@ fn panels(ty: PanelType) -> PanelKernel {
 }
 
 /// The kernel of weights of `F`.
-const fn kernel<F: Source>() -> PanelKernel {
+pub(super) const fn kernel<F: Source>() -> PanelKernel {
     PanelKernel { build: build::build::<F>, micro: panel::micro::<true>, ..below::kernel::<F>() }
 }
 

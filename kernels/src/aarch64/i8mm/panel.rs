@@ -29,15 +29,15 @@ type Squares = [[float32x4_t; TOKENS]; PAIRS];
 /// What a group of a tile gives.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Operands {
+pub(in crate::aarch64) struct Operands {
     /// Of each eight inputs those of two tokens.
     inputs: [[[u32; 4]; TOKENS]; LINES / 2],
     /// Of each half of the group `-(BASE - start) · 2^e`.
-    less: [[Twice; TOKENS]; 2],
+    pub(in crate::aarch64) less: [[Twice; TOKENS]; 2],
     /// `2^e`
-    power: [[f32; 4]; TOKENS],
+    pub(in crate::aarch64) power: [[f32; 4]; TOKENS],
     /// The negated sum of all inputs, scaled.
-    sum: [[f32; 4]; TOKENS],
+    pub(in crate::aarch64) sum: [[f32; 4]; TOKENS],
 }
 
 /// Writes those of the groups of a tile of `T` tokens, the first `m.groups`.
@@ -45,7 +45,10 @@ struct Operands {
 /// # Safety
 /// As [`micro`].
 #[inline(always)]
-unsafe fn operands<const T: usize, const HALVES: bool>(m: &Micro, operands: &mut [MaybeUninit<Operands>; GROUPS]) {
+pub(in crate::aarch64) unsafe fn operands<const T: usize, const HALVES: bool>(
+    m: &Micro,
+    operands: &mut [MaybeUninit<Operands>; GROUPS],
+) {
     for (group, operands) in operands.iter_mut().enumerate().take(m.groups) {
         // SAFETY: one of the `WORDS * T` words of this group.
         let word = |field: Field, t: usize| unsafe { *m.input.wrapping_add(group * WORDS * T + field.word(T, t)) };

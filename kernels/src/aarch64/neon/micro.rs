@@ -47,13 +47,13 @@ pub(in crate::aarch64) trait Dots: Copy {
 /// What turns the sums of a group into outputs.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Factors {
+pub(in crate::aarch64) struct Factors {
     /// Of each half of the group, and of each token: `-(BASE - start) · 2^e`.
-    less: [[Twice; TILE]; 2],
+    pub(in crate::aarch64) less: [[Twice; TILE]; 2],
     /// Of each token.
-    power: [f32; TILE],
+    pub(in crate::aarch64) power: [f32; TILE],
     /// Of each token the negated sum of all inputs, scaled.
-    sum: [f32; TILE],
+    pub(in crate::aarch64) sum: [f32; TILE],
 }
 
 /// `-(BASE - start) · 2^e`, for a start of less than 2^22 and the word of an exponent: all in the bits.
@@ -68,22 +68,32 @@ pub(in crate::aarch64) fn power(exponent: u32) -> f32 {
     f32::from_bits(1f32.to_bits().wrapping_add(exponent))
 }
 
-/// Writes those of the groups of a tile of `T` tokens, the first `m.groups`.
+/// Writes those of the first `groups` groups of a tile of `T` tokens, for codes of `kind`, of which those of the second half of
+/// a group are less by 8 if `eight`.
 ///
 /// # Safety
-/// As [`product`].
+/// `WORDS * T` words a group can be read at `input`.
 #[inline(always)]
-unsafe fn factors<const T: usize, const HALVES: bool>(m: &Micro, factors: &mut [MaybeUninit<Factors>; GROUPS]) {
-    for (group, factors) in factors.iter_mut().enumerate().take(m.groups) {
+pub(in crate::aarch64) unsafe fn factors<const T: usize>(
+    kind: Kind,
+    eight: bool,
+    input: *const u32,
+    groups: usize,
+    factors: &mut [MaybeUninit<Factors>; GROUPS],
+) {
+    for (group, factors) in factors.iter_mut().enumerate().take(groups) {
         // SAFETY: one of the `WORDS * T` words of this group.
-        let word = |field: Field, t: usize| unsafe { *m.input.wrapping_add(group * WORDS * T + field.word(T, t)) };
+        let word = |field: Field, t: usize| unsafe { *input.wrapping_add(group * WORDS * T + field.word(T, t)) };
         let found = factors.write(Factors { less: [[[0; 2]; TILE]; 2], power: [0.0; TILE], sum: [0.0; TILE] });
         for t in 0..T {
             let (all, low) = (word(Field::NegatedSum, t), word(Field::NegatedSumLow, t));
-            let starts = if HALVES { [low, all.wrapping_sub(low)] } else { [all; 2] };
+            let high = all.wrapping_sub(low);
+            let sums = if kind.halves { [low, high] } else { [all; 2] };
             let exponent = word(Field::Exponent, t);
-            for (less_of, sum) in found.less.iter_mut().zip(starts) {
-                less_of[t] = twice([less(start(m.kind, sum), exponent); 2]);
+            for (half, less_of) in found.less.iter_mut().enumerate() {
+                // With one scale, both halves are added up.
+                let eight = if eight && (half == 1 || !kind.halves) { high << 3 } else { 0 };
+                less_of[t] = twice([less(start(kind, sums[half]).wrapping_sub(eight), exponent); 2]);
             }
             found.power[t] = power(exponent);
             found.sum[t] = -f32::from_bits(word(Field::ScaledSum, t));
@@ -147,7 +157,7 @@ pub(in crate::aarch64) unsafe fn product<D: Dots, const T: usize, const HALVES: 
 ) {
     let mut factors = [const { MaybeUninit::uninit() }; GROUPS];
     // SAFETY: the contract is the same.
-    unsafe { self::factors::<T, HALVES>(m, &mut factors) };
+    unsafe { self::factors::<T>(Kind { halves: HALVES, ..m.kind }, false, m.input, m.groups, &mut factors) };
     for eight in 0..2 * m.count {
         // SAFETY: the contract is the same, and a panel has two times 8 rows; `m.groups` factors are written.
         unsafe { eight_rows::<D, T, HALVES, MINS>(d, m, factors.as_ptr().cast(), eight) };

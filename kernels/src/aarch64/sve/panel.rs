@@ -1,0 +1,85 @@
+//! The micro-kernel: columns of all panels, two at a time.
+
+use std::mem::{MaybeUninit, offset_of};
+
+use super::bytes;
+use super::product::{self, COLUMNS, PANEL, PANEL_EIGHT, Product};
+use crate::aarch64::neon::micro::factors;
+use crate::panel::{GROUPS, Kind, Micro, MicroFn, Panel, ROWS, Sums, instance};
+use crate::quantized::LINES;
+use crate::scalar;
+
+/// Bytes of a line.
+const LINE: usize = 4 * ROWS;
+
+/// Where the codes of each group of a panel begin.
+static OFFSETS: [usize; GROUPS] = {
+    let mut offsets = [0; GROUPS];
+    let mut group = 0;
+    while group < GROUPS {
+        offsets[group] = group * LINES * LINE;
+        group += 1;
+    }
+    offsets
+};
+
+/// The [`MicroFn`] for a kind of panels.
+pub(in crate::aarch64) const fn micro(kind: Kind) -> MicroFn {
+    match (kind.bits, kind.zero()) {
+        (0..=7, _) => panels::<PANEL>,
+        (8, 128) => panels::<PANEL_EIGHT>,
+        _ => scalar::panel::micro,
+    }
+}
+
+/// A [`MicroFn`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "neon,sve")]
+unsafe fn panels<const CODES: u32>(m: &Micro) {
+    let product: unsafe fn(&Micro) = instance!(product::<CODES>, m);
+    // SAFETY: the contract is the same; it is the instance for `m`.
+    unsafe { product(m) };
+}
+
+/// All panels by `T` tokens.
+///
+/// # Safety
+/// As [`panels`], for `T` tokens and a kind of these parts.
+#[target_feature(enable = "neon,sve")]
+unsafe fn product<const CODES: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
+    let mut factors = [const { MaybeUninit::uninit() }; GROUPS];
+    // SAFETY: the words of `T` tokens and `m.groups` groups can be read.
+    unsafe { self::factors::<T>(m.kind, false, m.input, m.groups, &mut factors) };
+    let bytes = bytes();
+    // Columns of a panel, and of all.
+    let each = LINE.div_ceil(bytes);
+    let all = m.count * each;
+    for first in (0..all).step_by(COLUMNS) {
+        let columns = [first, (first + 1).min(all - 1)].map(|column| (column / each, column % each * bytes));
+        let panel = |(number, at): (usize, usize)| m.panels.wrapping_add(number).cast::<u8>().wrapping_add(at);
+        let out = |(number, at): (usize, usize)| m.out.wrapping_add(number).wrapping_byte_add(at).cast();
+        let p = Product {
+            codes: columns.map(|column| panel(column).wrapping_add(offset_of!(Panel, codes))),
+            offsets: OFFSETS.as_ptr(),
+            scales: columns.map(|column| panel(column).wrapping_add(offset_of!(Panel, scales)).cast()),
+            left: columns.map(|(_, at)| LINE - at),
+            groups: m.groups,
+            factors: factors.as_ptr().cast(),
+            input: m.input,
+            out: columns.map(out),
+            stride: m.count * size_of::<Sums>(),
+            ahead: m.panels.cast(),
+            step: 0,
+        };
+        let multiply: unsafe fn(&Product) = if first + 1 < all {
+            product::multiply::<CODES, COLUMNS, T, HALVES, MINS>
+        } else {
+            product::multiply::<CODES, 1, T, HALVES, MINS>
+        };
+        // SAFETY: by the contract panels, inputs and sums of all tokens are there, and factors are written; a column
+        // lies in a line of its panel.
+        unsafe { multiply(&p) };
+    }
+}
