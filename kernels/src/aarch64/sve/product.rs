@@ -151,7 +151,7 @@ pub(super) unsafe fn multiply<const CODES: u32, const N: usize, const T: usize, 
             lsr z7.b, z7.b, #\line
             .endif
             and z7.b, z7.b, #0x10
-            orr \codes\().d, \codes\().d, z7.d
+            add \codes\().b, \codes\().b, z7.b
             .elseif {codes} == 6
             load_two x4, \rows, \at, \line
             orr \other\().d, \other\().d, z7.d
