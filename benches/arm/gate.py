@@ -21,7 +21,11 @@ import sys
 from collections import namedtuple
 
 CORES = ["neoverse-n1", "neoverse-n2", "neoverse-v1", "neoverse-v2", "cortex-a510"]
-FEATURES = "+dotprod,+i8mm"
+# Bytes of a register of SVE, where they are more than NEON's and those tiers are chosen.
+VECTORS = {"neoverse-v1": 32, "a64fx": 64}
+# Where a tier is measured, if not on all cores: the last has no other dot products, so NEON is what to compare with.
+OF_TIER = {"neon": CORES + ["a64fx"], "sve": ["neoverse-v1", "a64fx"], "svei8mm": ["neoverse-v1"]}
+FEATURES = "+dotprod,+i8mm,+sve"
 # Bytes a weight takes in memory, scales included.
 BYTES = {"Q4_0": 18 / 32, "Q5_0": 22 / 32, "Q8_0": 34 / 32, "Q4_K": 144 / 256, "Q5_K": 176 / 256, "Q6_K": 210 / 256}
 # What the (halves, mins) of a micro-kernel stand for.
@@ -47,6 +51,10 @@ TARGETS = {
     ("dotprod", "gemv", "Q4_0", 1, "neoverse-v2"): 0.040,
     ("dotprod", "gemv", "Q4_0", 1, "cortex-a510"): 0.6 * 0.281,
 }
+# Loops of SVE that are to be as fast as those of the tier that they replace.
+BESIDE = [
+    (("svei8mm", "gemm", form, 4, "neoverse-v1"), ("i8mm", "gemm", form, 4, "neoverse-v1")) for form in ("Q4_0", "Q4_K")
+]
 # Most, of what Q4_0 takes.
 RATIOS = {"Q4_K": 1.15, "Q6_K": 1.6}
 
@@ -88,8 +96,10 @@ def loops(lines):
     return sorted(found.items())
 
 
-def macs(line):
+def macs(line, core):
     """Multiplications of codes that an instruction does."""
+    if line.operands.startswith("z"):
+        return {"sdot": 1, "usmmla": 2}.get(line.name, 0) * VECTORS.get(core, 16)
     if line.name in ("sdot", "udot", "usdot", "sudot"):
         return 16
     if line.name in ("smmla", "ummla", "usmmla"):
@@ -100,9 +110,13 @@ def macs(line):
     return 0
 
 
-def loaded(line):
+def loaded(line, core):
     """Bytes that an instruction reads from memory."""
     name, operands = line.name, line.operands
+    if name.startswith("ld1") and operands.startswith("{ z"):
+        # Replicated, a register, or half of one: words that become twice as long.
+        replicated = {"ld1rw": 4, "ld1rqw": 16}.get(name)
+        return replicated or VECTORS.get(core, 16) // (2 if name == "ld1w" and ".d" in operands else 1)
     registers = re.findall(r"\b([qdsxwhbv]\d+|[xw]zr)\b", operands.split("[")[0])
     size = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
     if name.startswith("ld1r"):
@@ -127,12 +141,25 @@ def simulate(lines, core):
 
 
 def describe(name):
-    """Tier, kind, format and tokens of a function, by its name; `None` if it is none of those measured."""
+    """Tier, kind, format and tokens of a function, of those of SVE columns too, by its name; `None` if it is none of
+    those measured."""
     # The last tier named: functions of one are made for the instructions of another.
-    tiers = re.findall(r"::aarch64::(\w+)::(?:panel|gemv|build)\b", name)
+    tiers = re.findall(r"::aarch64::(\w+)::(?:panel|gemv|build|product)\b", name)
     if not tiers:
         return None
     tier = tiers[-1]
+    if found := re.search(r"::product::multiply::<(.*)>$", name):
+        # Codes, in SVE's own tier; columns, tokens, whether there are halves of groups, and minima.
+        parts = re.findall(r"\b(?:true|false|\d+)", found[1])
+        form = KINDS.get(tuple(parts[-2:]))
+        columns, tokens = map(int, parts[-4:-2])
+        codes = int(parts[0]) if tier == "sve" else 7
+        if codes < 7:
+            form = {4: form, 5: form.replace("4", "5"), 6: "Q6_K"}[codes] + " packed"
+            return tier, "gemv", form, tokens, columns
+        if codes == 8 and form != "Q4_0":
+            return None
+        return tier, "gemm", "Q8_0" if codes == 8 else form, tokens, columns
     if found := re.search(r"::(?:product|eight_rows)::<(.*)>$", name):
         # A flag, or a type that has one; tokens, and whether there are halves of groups, and minima.
         parts = re.search(r"\b(true|false)>?, (\d+)(?:usize)?, (true|false), (true|false)$", found[1])
@@ -162,9 +189,10 @@ def measure(program):
         what = describe(name)
         if not what or what[3] in (2, 3):
             continue
-        tier, kind, form, tokens = what
+        tier, kind, form, tokens, *columns = what
         every = loops(lines)
-        hot = [l for l in every if kind == "build" or sum(map(macs, lines[l[0] : l[1] + 1]))]
+        counted = lambda part, core: sum(macs(line, core) for line in part)
+        hot = [l for l in every if kind == "build" or counted(lines[l[0] : l[1] + 1], CORES[0])]
         innermost = [a for a in hot if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in hot)]
         for n, (start, end) in enumerate(innermost):
             if (what, n) in seen:
@@ -173,14 +201,25 @@ def measure(program):
             body = lines[start : end + 1]
             around = [l for l in every if l[0] <= start and end <= l[1] and l != (start, end)]
             smallest = min((l[1] - l[0] for l in around), default=len(lines) - 1)
-            count = sum(map(macs, body))
             # As stored: in a file, in the cache, or unpacked to a byte each.
             size = BYTES[form.split()[0]] if kind == "gemv" else 1
-            weights = count / tokens * size if tokens else 0
-            for core in CORES:
+            for core in OF_TIER.get(tier, CORES):
+                # As many columns as a panel of 16 rows has, or as are multiplied at a time.
+                if columns and columns[0] != most_columns(tier, kind, core):
+                    continue
                 cycles = simulate(body, core)
-                yield Row(tier, kind, form, tokens, n, core, len(body), count, cycles, weights, sum(map(loaded, body)),
+                count = counted(body, core)
+                weights = count / tokens * size if tokens else 0
+                reads = sum(loaded(line, core) for line in body)
+                yield Row(tier, kind, form, tokens, n, core, len(body), count, cycles, weights, reads,
                           smallest - (end - start))
+
+
+def most_columns(tier, kind, core):
+    """Registers of SVE that a panel of 16 rows takes, or two for many tokens, if so many are multiplied at a time."""
+    width, most = (8, 4) if tier == "svei8mm" else (4, 2)
+    columns = 16 * width // VECTORS[core]
+    return most if kind == "gemm" else columns
 
 
 def table(rows):
@@ -188,14 +227,16 @@ def table(rows):
     cells = {}
     for row in rows:
         cells.setdefault(row[:5], {})[row.core] = row
-    print(f"{'loop':36} {'instr.':>6} {'macs':>5} {'outer':>5}  " + "  ".join(f"{core:>17}" for core in CORES))
+    print(f"{'loop':36} {'instr.':>6} {'macs':>5} {'outer':>5}  " + "  ".join(f"{core:>17}" for core in CORES + ["a64fx"]))
     for (tier, kind, form, tokens, n), of_core in sorted(cells.items()):
         label = f"{tier} {kind} {form}" + (f", {tokens} tokens" if tokens else "") + (f" #{n}" if n else "")
         any_row = next(iter(of_core.values()))
         parts = []
-        for core in CORES:
-            row = of_core[core]
-            if row.macs:
+        for core in CORES + ["a64fx"]:
+            row = of_core.get(core)
+            if row is None:
+                parts.append("")
+            elif row.macs:
                 parts.append(f"{row.cycles / row.macs:7.4f} {(row.weights or row.loads) / row.cycles:6.2f}B/c")
             else:
                 parts.append(f"{row.cycles:9.1f} cycles")
@@ -218,6 +259,9 @@ def misses(rows):
         found = min((best[k] for k in (key, (tier, kind, form + " packed", tokens, core)) if k in best), default=None)
         if found is None or found > most:
             yield f"{' '.join(map(str, key))}: {found and round(found, 4)} cycles per multiplication, at most {most:.4f}"
+    for key, beside in BESIDE:
+        if not best.get(key, float("inf")) <= best.get(beside, 0):
+            yield f"{' '.join(map(str, key))}: {best.get(key)} cycles per multiplication, {beside[0]} {best.get(beside)}"
     for (tier, kind, form, tokens, core), value in best.items():
         plain = best.get((tier, kind, "Q4_0" + form[4:], tokens, core))
         most = RATIOS.get(form[:4])

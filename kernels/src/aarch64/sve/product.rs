@@ -61,9 +61,15 @@ pub(super) const PANEL_EIGHT: u32 = 8;
 /// - So can the column's scales and, with `HALVES` and `MINS`, what else a panel has of it; factors and inputs of all
 ///   groups.
 /// - The column's outputs for `T` tokens can be read and written.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "neon,sve")]
-pub(super) unsafe fn multiply<const CODES: u32, const N: usize, const T: usize, const HALVES: bool, const MINS: bool>(
+pub(super) unsafe fn multiply<
+    const CODES: u32,
+    const N: usize,
+    const T: usize,
+    const HALVES: bool,
+    const MINS: bool,
+>(
     p: &Product,
 ) {
     const { assert!(N <= COLUMNS && T <= 4 && CODES >= 4 && CODES <= 8) };

@@ -42,7 +42,8 @@ unsafe fn product<const T: usize, const HALVES: bool, const MINS: bool>(m: &Micr
             let column = (first + i).min(all - 1);
             (column / each, column % each * bytes)
         });
-        let field = |(number, at): (usize, usize), field: usize| m.panels.wrapping_add(number).wrapping_byte_add(field + at);
+        let field =
+            |(number, at): (usize, usize), field: usize| m.panels.wrapping_add(number).wrapping_byte_add(field + at);
         let row = |at: usize| at / ROW * size_of::<f32>();
         let scales = offset_of!(Panel, scales);
         let p = Product {

@@ -46,7 +46,7 @@ pub(super) struct Product {
 ///   read; so can its scales and, with `HALVES` and `MINS`, what else a panel has of it.
 /// - Operands of all groups can be read.
 /// - The column's outputs for `T` tokens can be read and written.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "neon,dotprod,i8mm,sve")]
 pub(super) unsafe fn multiply<const N: usize, const T: usize, const HALVES: bool, const MINS: bool>(p: &Product) {
     const { assert!(N <= COLUMNS && T <= 4) };
