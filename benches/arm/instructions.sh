@@ -35,7 +35,7 @@ count() {
 
 echo 'model,cpu,tier,prompt instructions a token,decode instructions a token' >"$out"
 for model in tiny-mimo tiny-phimoe; do
-  for cpu in cortex-a53 cortex-a76 max,sve=off; do
+  for cpu in cortex-a53 cortex-a76 max,sve=off max,sve256=on a64fx; do
     read -r -d '' short _ tier < <(count $cpu $model 1 8) || true
     read -r -d '' long _ < <(count $cpu $model 1 24) || true
     read -r -d '' few had _ < <(count $cpu $model 2 1) || true

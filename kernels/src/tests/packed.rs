@@ -62,7 +62,7 @@ fn check(ty: PanelType, groups: usize, data: &[u8]) {
         assert_eq!(kernel.kind, scalar.kind);
         let found = built(kernel.build, &[data.as_ptr(); ROWS], groups);
         let what = format!("{ty:?} {isa:?} {groups} groups");
-        assert_same(&what, kernel.kind, groups, &found, &arranged(isa, kernel.kind, &expected));
+        assert_same(&what, kernel.kind, groups, &found, &arranged(isa, kernel.kind, groups, &expected));
         check_gemv(&what, kernel, &[data.as_ptr(); ROWS], groups, &expected);
     }
 }

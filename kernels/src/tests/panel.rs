@@ -95,9 +95,9 @@ pub(super) fn built(build: BuildFn, rows: &[*const u8; ROWS], groups: usize) -> 
     unsafe { panel.assume_init() }
 }
 
-/// A panel as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs, and of one tier
-/// minima twice.
-pub(super) fn arranged(isa: Isa, kind: Kind, panel: &Panel) -> Panel {
+/// A panel of so many groups as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs,
+/// and minima, or what else is needed for each of two tokens, twice.
+pub(super) fn arranged(isa: Isa, kind: Kind, groups: usize, panel: &Panel) -> Panel {
     let mut arranged = panel.clone();
     if !matches!(isa, Isa::I8mm | Isa::SveI8mm) {
         return arranged;
@@ -108,10 +108,16 @@ pub(super) fn arranged(isa: Isa, kind: Kind, panel: &Panel) -> Panel {
             *four = from[i % 2].as_chunks().0[i / 2];
         }
     }
-    if kind.mins && isa == Isa::I8mm {
-        for (group, mins) in panel.mins.iter().enumerate() {
-            arranged.mins[group] = std::array::from_fn(|i| mins[i / 2]);
-            arranged.scales_high[group] = std::array::from_fn(|i| mins[ROWS / 2 + i / 2]);
+    let from = if kind.mins { &panel.mins } else { &panel.scales };
+    let doubled = |group: usize, part: usize| -> Sums { std::array::from_fn(|i| from[group][part * ROWS / 2 + i / 2]) };
+    if isa == Isa::SveI8mm && !kind.halves {
+        for part in 0..2 * groups {
+            let to = [&mut arranged.scales_high, &mut arranged.mins];
+            *to.into_iter().flatten().nth(part).expect("room") = doubled(part / 2, part % 2);
+        }
+    } else if isa == Isa::I8mm && kind.mins {
+        for group in 0..GROUPS {
+            (arranged.mins[group], arranged.scales_high[group]) = (doubled(group, 0), doubled(group, 1));
         }
     }
     arranged
@@ -150,7 +156,7 @@ fn check_build(ty: QuantType, scalar: PanelKernel, rows: usize, groups: usize, d
             kernel.kind,
             groups,
             &built(kernel.build, &pointers, groups),
-            &arranged(isa, kernel.kind, &expected),
+            &arranged(isa, kernel.kind, groups, &expected),
         );
         if (groups * GROUP).is_multiple_of(ty.block_len()) {
             check_gemv(&what, kernel, &pointers, groups, &expected);
@@ -281,7 +287,7 @@ fn check_micro(
     let shape = (groups, tokens);
     let expected = multiplied(scalar.micro, scalar.kind, panels, input, shape, &before);
     for (isa, kernel) in kernels(ty, scalar) {
-        let panels: Vec<Panel> = panels.iter().map(|panel| arranged(isa, kernel.kind, panel)).collect();
+        let panels: Vec<Panel> = panels.iter().map(|panel| arranged(isa, kernel.kind, groups, panel)).collect();
         let found = multiplied(kernel.micro, kernel.kind, &panels, input, shape, &before);
         let wrong = found.iter().zip(&expected).position(|(found, expected)| found != expected);
         assert_eq!(wrong, None, "{ty:?} {isa:?}: {groups} groups, {tokens} tokens, {} panels", panels.len());

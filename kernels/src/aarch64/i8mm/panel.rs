@@ -257,7 +257,7 @@ pub(super) unsafe fn paired(lines: *const u8) -> [uint8x16_t; 2] {
 /// # Safety
 /// They can be read.
 #[inline(always)]
-pub(super) unsafe fn doubled(at: *const f32) -> [float32x4_t; PAIRS] {
+pub(in crate::aarch64) unsafe fn doubled(at: *const f32) -> [float32x4_t; PAIRS] {
     let of_four = |at: *const f32| {
         // SAFETY: four of the numbers.
         let x = unsafe { vld1q_f32(at) };

@@ -3,9 +3,11 @@
 //! Codes are taken apart in the registers that multiply them. Scales, of which there are few, are brought into the order
 //! of a [`Panel`] before, for as many groups as one has.
 
+use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 
 use super::bytes;
+use super::columns::Columns;
 use super::product::{self, COLUMNS, Product};
 use crate::aarch64::neon::lanes::Neon;
 use crate::aarch64::neon::micro::factors;
@@ -40,7 +42,7 @@ struct Unit<'a, F: Source> {
     first: usize,
     /// What offsets count from.
     origin: *const u8,
-    of: std::marker::PhantomData<F>,
+    of: PhantomData<F>,
 }
 
 impl<F: Source> Sink<Neon> for Unit<'_, F> {
@@ -73,6 +75,10 @@ impl<F: Source> Sink<Neon> for Unit<'_, F> {
 
 /// The [`GemvFn`] for stored panels, and for other weights that of the tier below.
 pub(super) const fn gemv<F: Source>(below: Option<GemvFn>) -> Option<GemvFn> {
+    const {
+        let (bits, halves) = (F::KIND.bits, F::KIND.halves);
+        assert!(!F::STORED || bits >= 4 && bits <= 6 && halves == (bits == 6), "there is an instance");
+    }
     if F::STORED { Some(tiles::<F>) } else { below }
 }
 
@@ -97,9 +103,19 @@ unsafe fn tiles<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
 /// As there.
 #[target_feature(enable = "neon,sve")]
 unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
+    // SAFETY: the contract is the same.
+    unsafe { columns::<F, T>(g, out, bytes()) };
+}
+
+/// The same for registers of `bytes` bytes. A function without features, as closures of one that has them are called.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn columns<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums, bytes: usize) {
     // SAFETY: sums of `T` tokens can be written.
     unsafe { out.write_bytes(0, T) };
-    let bytes = bytes();
+    let step = F::BYTES / F::GROUPS;
     let mut factors = [const { MaybeUninit::uninit() }; GROUPS];
     let mut places = Groups {
         offsets: [0; GROUPS],
@@ -111,32 +127,33 @@ unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
     for start in (0..g.groups).step_by(GROUPS) {
         let groups = GROUPS.min(g.groups - start);
         for unit in 0..groups / F::GROUPS {
-            let first = unit * F::GROUPS;
-            let mut sink = Unit::<F> { groups: &mut places, first, origin, of: std::marker::PhantomData };
+            let mut sink = Unit::<F> { groups: &mut places, first: unit * F::GROUPS, origin, of: PhantomData };
             // SAFETY: one of the units of `rows`.
             unsafe { F::unit(Neon, g.rows, start / F::GROUPS + unit, &mut sink) };
         }
         let input = g.input.wrapping_add(start * WORDS * T);
         // SAFETY: the words of `T` tokens and all groups can be read.
         unsafe { self::factors::<T>(F::KIND, true, input, groups, &mut factors) };
-        for first in (0..LINE).step_by(COLUMNS * bytes) {
-            // Of a last one, both are the same.
-            let last = if first + bytes < LINE { first + bytes } else { first };
-            let columns = [first, last];
+        let mut columns = Columns::new(1, LINE, bytes);
+        loop {
+            let (some, count) = columns.take::<COLUMNS>();
+            if count == 0 {
+                break;
+            }
             let p = Product {
-                codes: [origin.wrapping_add(first), origin.wrapping_add(last)],
+                codes: some.map(|c| origin.wrapping_add(c.at)),
                 offsets: places.offsets.as_ptr(),
-                scales: columns.map(|at| (&raw const places.scales).wrapping_byte_add(at).cast()),
-                left: columns.map(|at| LINE - at),
+                scales: some.map(|c| (&raw const places.scales).wrapping_byte_add(c.at).cast()),
+                left: some.map(|c| LINE - c.at),
                 groups,
                 factors: factors.as_ptr().cast(),
                 input,
-                out: columns.map(|at| out.wrapping_byte_add(at).cast()),
+                out: some.map(|c| out.wrapping_byte_add(c.at).cast()),
                 stride: size_of::<Sums>(),
-                ahead: g.ahead.wrapping_add(start * (F::BYTES / F::GROUPS)),
-                step: F::BYTES / F::GROUPS,
+                ahead: g.ahead.wrapping_add(start * step),
+                step,
             };
-            let multiply = multiply::<T>(F::KIND.bits, F::KIND.halves, F::KIND.mins, first != last);
+            let multiply = multiply::<T>(F::KIND.bits, F::KIND.mins, count);
             // SAFETY: stored groups of these rows, and of their kind, which were taken down; a column lies in each of
             // their lines. Sums of `T` tokens were initialised.
             unsafe { multiply(&p) };
@@ -144,19 +161,19 @@ unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
     }
 }
 
-/// What multiplies one or two columns of stored panels that have these parts.
+/// What multiplies one or two columns of stored panels whose codes have so many bits, and minima or not.
 #[inline(always)]
-fn multiply<const T: usize>(bits: u32, halves: bool, mins: bool, two: bool) -> unsafe fn(&Product) {
-    match (bits, halves, mins, two) {
-        (4, _, false, false) => product::multiply::<4, 1, T, false, false>,
-        (4, _, false, true) => product::multiply::<4, 2, T, false, false>,
-        (4, _, true, false) => product::multiply::<4, 1, T, false, true>,
-        (4, _, true, true) => product::multiply::<4, 2, T, false, true>,
-        (5, _, false, false) => product::multiply::<5, 1, T, false, false>,
-        (5, _, false, true) => product::multiply::<5, 2, T, false, false>,
-        (5, _, true, false) => product::multiply::<5, 1, T, false, true>,
-        (5, _, true, true) => product::multiply::<5, 2, T, false, true>,
-        (_, _, _, false) => product::multiply::<6, 1, T, true, false>,
-        (_, _, _, true) => product::multiply::<6, 2, T, true, false>,
+fn multiply<const T: usize>(bits: u32, mins: bool, columns: usize) -> unsafe fn(&Product) {
+    match (bits, mins, columns) {
+        (4, false, 1) => product::multiply::<4, 1, T, false, false>,
+        (4, false, _) => product::multiply::<4, 2, T, false, false>,
+        (4, true, 1) => product::multiply::<4, 1, T, false, true>,
+        (4, true, _) => product::multiply::<4, 2, T, false, true>,
+        (5, false, 1) => product::multiply::<5, 1, T, false, false>,
+        (5, false, _) => product::multiply::<5, 2, T, false, false>,
+        (5, true, 1) => product::multiply::<5, 1, T, false, true>,
+        (5, true, _) => product::multiply::<5, 2, T, false, true>,
+        (_, _, 1) => product::multiply::<6, 1, T, true, false>,
+        _ => product::multiply::<6, 2, T, true, false>,
     }
 }

@@ -3,6 +3,7 @@
 use std::mem::{MaybeUninit, offset_of};
 
 use super::bytes;
+use super::columns::{Column, Columns};
 use super::product::{self, COLUMNS, PANEL, PANEL_EIGHT, Product};
 use crate::aarch64::neon::micro::factors;
 use crate::panel::{GROUPS, Kind, Micro, MicroFn, Panel, ROWS, Sums, instance};
@@ -49,34 +50,40 @@ unsafe fn panels<const CODES: u32>(m: &Micro) {
 /// As [`panels`], for `T` tokens and a kind of these parts.
 #[target_feature(enable = "neon,sve")]
 unsafe fn product<const CODES: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
+    // SAFETY: the contract is the same.
+    unsafe { columns::<CODES, T, HALVES, MINS>(m, bytes()) };
+}
+
+/// The same for registers of `bytes` bytes. A function without features, as closures of one that has them are called.
+///
+/// # Safety
+/// As [`product`].
+#[inline(always)]
+unsafe fn columns<const CODES: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro, bytes: usize) {
     let mut factors = [const { MaybeUninit::uninit() }; GROUPS];
     // SAFETY: the words of `T` tokens and `m.groups` groups can be read.
     unsafe { self::factors::<T>(m.kind, false, m.input, m.groups, &mut factors) };
-    let bytes = bytes();
-    // Columns of a panel, and of all.
-    let each = LINE.div_ceil(bytes);
-    let all = m.count * each;
-    for first in (0..all).step_by(COLUMNS) {
-        let columns = [first, (first + 1).min(all - 1)].map(|column| (column / each, column % each * bytes));
-        let panel = |(number, at): (usize, usize)| m.panels.wrapping_add(number).cast::<u8>().wrapping_add(at);
-        let out = |(number, at): (usize, usize)| m.out.wrapping_add(number).wrapping_byte_add(at).cast();
+    let mut columns = Columns::new(m.count, LINE, bytes);
+    loop {
+        let (some, count) = columns.take::<COLUMNS>();
+        let multiply: unsafe fn(&Product) = match count {
+            0 => return,
+            1 => product::multiply::<CODES, 1, T, HALVES, MINS>,
+            _ => product::multiply::<CODES, COLUMNS, T, HALVES, MINS>,
+        };
+        let field = |c: Column, field: usize| m.panels.wrapping_add(c.panel).wrapping_byte_add(field + c.at);
         let p = Product {
-            codes: columns.map(|column| panel(column).wrapping_add(offset_of!(Panel, codes))),
+            codes: some.map(|c| field(c, offset_of!(Panel, codes)).cast()),
             offsets: OFFSETS.as_ptr(),
-            scales: columns.map(|column| panel(column).wrapping_add(offset_of!(Panel, scales)).cast()),
-            left: columns.map(|(_, at)| LINE - at),
+            scales: some.map(|c| field(c, offset_of!(Panel, scales)).cast()),
+            left: some.map(|c| LINE - c.at),
             groups: m.groups,
             factors: factors.as_ptr().cast(),
             input: m.input,
-            out: columns.map(out),
+            out: some.map(|c| m.out.wrapping_add(c.panel).wrapping_byte_add(c.at).cast()),
             stride: m.count * size_of::<Sums>(),
             ahead: m.panels.cast(),
             step: 0,
-        };
-        let multiply: unsafe fn(&Product) = if first + 1 < all {
-            product::multiply::<CODES, COLUMNS, T, HALVES, MINS>
-        } else {
-            product::multiply::<CODES, 1, T, HALVES, MINS>
         };
         // SAFETY: by the contract panels, inputs and sums of all tokens are there, and factors are written; a column
         // lies in a line of its panel.

@@ -1,5 +1,6 @@
 //! Kernels for CPUs with `neon,dotprod,i8mm,sve` and vectors of at least 256 bits: the micro-kernel of many tokens.
-//! Everything else is that of the tier below.
+//! Everything else is that of the tier below. So are products of few tokens: on the model of Neoverse V1 those in
+//! registers of 256 bits (the tier `sve`) take as long, as it has half as many units for them, and scales come on top.
 
 mod build;
 mod panel;

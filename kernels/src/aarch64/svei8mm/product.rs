@@ -6,7 +6,8 @@
 //! 8 inputs:   for 2 pairs of tokens, 4 columns:  usmmla sum, codes, inputs
 //! a group:    for 2 pairs of tokens, 4 columns:  fmad sum, power, less;  fmla output, sum, scale
 //! ```
-//! One `asm!`, as in the tier whose registers these are; see there. A row of a column is 64 bits of the register, of
+//! What `build` has doubled, 64 bits a row, is as far from the codes in each column, but nearer by some bytes with every
+//! group. One `asm!`, as in the tier whose registers these are; see there. A row of a column is 64 bits of the register, of
 //! which the first half is a scale or the output of one token when it is loaded and stored.
 
 use std::arch::asm;
@@ -144,13 +145,12 @@ pub(super) unsafe fn multiply<const N: usize, const T: usize, const HALVES: bool
             .endm
 
             .macro load_high_scales codes, rows, at, scales, out, line
-            ld1w {{\codes\().d}}, \rows/z, [\scales, x4, lsl #2]
+            ld1w {{\codes\().d}}, \rows/z, [\scales, x5, lsl #2]
             trn1 \codes\().s, \codes\().s, \codes\().s
             .endm
 
-            .macro load_minima codes, rows, at, scales, out, line
-            ld1w {{\codes\().d}}, \rows/z, [\scales, x5, lsl #2]
-            trn1 \codes\().s, \codes\().s, \codes\().s
+            .macro load_doubled codes, rows, at, scales, out, line
+            ld1w {{\codes\().s}}, \rows/z, [\at, x4, lsl #2]
             .endm
 
             .macro load_factors pair, half
@@ -187,8 +187,8 @@ pub(super) unsafe fn multiply<const N: usize, const T: usize, const HALVES: bool
             mov x1, #128
             mov x2, #256
             mov x3, #384
-            mov x4, #{high}
-            mov x5, #{mins_at}
+            mov x4, #{doubled}
+            mov x5, #{high}
             cbz {groups}, 3f
 
             2:
@@ -209,15 +209,17 @@ pub(super) unsafe fn multiply<const N: usize, const T: usize, const HALVES: bool
             .if {halves}
             columns load_high_scales, 0
             cells close, load_factors, 1
-            .else
+            .elseif {mins}
             columns load_scales, 0
             cells close, load_factors, 0
-            .endif
-            .if {mins}
-            columns load_minima, 0
+            columns load_doubled, 0
             cells subtract_minima, load_sums, 0
+            .else
+            columns load_doubled, 0
+            cells close, load_factors, 0
             .endif
             columns next, 0
+            sub x4, x4, #{behind}
             add {operands}, {operands}, #{operands_bytes}
             subs {groups}, {groups}, #1
             b.ne 2b
@@ -228,7 +230,7 @@ pub(super) unsafe fn multiply<const N: usize, const T: usize, const HALVES: bool
             .irp name,columns,cells,cell,nothing,load_output,store_output,rewind,open,load_codes,load_inputs,dot,close,next
             .purgem \name
             .endr
-            .irp name,load_scales,load_high_scales,load_minima,load_factors,load_sums,subtract_minima
+            .irp name,load_scales,load_high_scales,load_doubled,load_factors,load_sums,subtract_minima
             .purgem \name
             .endr
             ",
@@ -244,7 +246,8 @@ pub(super) unsafe fn multiply<const N: usize, const T: usize, const HALVES: bool
             group = const 4 * ROWS * LINES,
             row = const ROWS * size_of::<f32>(),
             high = const (offset_of!(Panel, scales_high) - offset_of!(Panel, scales)) / size_of::<f32>(),
-            mins_at = const (offset_of!(Panel, mins) - offset_of!(Panel, scales)) / size_of::<f32>(),
+            doubled = const (offset_of!(Panel, scales_high) - offset_of!(Panel, codes)) / size_of::<f32>(),
+            behind = const (4 * ROWS * LINES - 2 * ROWS * size_of::<f32>()) / size_of::<f32>(),
             codes0 = inout(reg) p.codes[0] => _,
             codes1 = inout(reg) p.codes[1] => _,
             codes2 = inout(reg) p.codes[2] => _,
