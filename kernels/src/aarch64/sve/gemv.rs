@@ -103,8 +103,9 @@ unsafe fn tiles<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
 /// As there.
 #[target_feature(enable = "neon,sve")]
 unsafe fn tile<F: Source, const T: usize>(g: &Gemv<'_>, out: *mut Sums) {
+    let bytes = bytes();
     // SAFETY: the contract is the same.
-    unsafe { columns::<F, T>(g, out, bytes()) };
+    unsafe { columns::<F, T>(g, out, bytes) };
 }
 
 /// The same for registers of `bytes` bytes. A function without features, as closures of one that has them are called.

@@ -50,8 +50,9 @@ unsafe fn panels<const CODES: u32>(m: &Micro) {
 /// As [`panels`], for `T` tokens and a kind of these parts.
 #[target_feature(enable = "neon,sve")]
 unsafe fn product<const CODES: u32, const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
+    let bytes = bytes();
     // SAFETY: the contract is the same.
-    unsafe { columns::<CODES, T, HALVES, MINS>(m, bytes()) };
+    unsafe { columns::<CODES, T, HALVES, MINS>(m, bytes) };
 }
 
 /// The same for registers of `bytes` bytes. A function without features, as closures of one that has them are called.

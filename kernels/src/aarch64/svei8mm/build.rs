@@ -10,10 +10,10 @@ use crate::aarch64::i8mm::panel::doubled;
 use crate::aarch64::neon::build::build as in_lines;
 use crate::aarch64::neon::intrinsics::*;
 use crate::panel::build::Source;
-use crate::panel::{Panel, ROWS, Sums};
+use crate::panel::{GROUPS, Panel, ROWS, Sums};
 
 // There is room for twice as many, up to the end of the minima; those of a group are read before they are overwritten.
-const _: () = assert!(offset_of!(Panel, mins) - offset_of!(Panel, scales_high) == size_of::<[Sums; crate::panel::GROUPS]>());
+const _: () = assert!(offset_of!(Panel, mins) - offset_of!(Panel, scales_high) == size_of::<[Sums; GROUPS]>());
 
 /// A [`BuildFn`](crate::panel::BuildFn), but for the order of codes and what is there twice.
 ///

@@ -29,8 +29,9 @@ pub(super) unsafe fn micro(m: &Micro) {
 /// As [`micro`], for `T` tokens and a kind of these parts.
 #[target_feature(enable = "neon,dotprod,i8mm,sve")]
 unsafe fn product<const T: usize, const HALVES: bool, const MINS: bool>(m: &Micro) {
+    let bytes = bytes();
     // SAFETY: the contract is the same.
-    unsafe { columns::<T, HALVES, MINS>(m, bytes()) };
+    unsafe { columns::<T, HALVES, MINS>(m, bytes) };
 }
 
 /// The same for registers of `bytes` bytes. A function without features, as closures of one that has them are called.
