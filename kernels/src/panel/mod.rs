@@ -42,6 +42,9 @@ pub(crate) struct Panel {
     pub(crate) scales_high: [[f32; ROWS]; GROUPS],
     /// Not written for formats without.
     pub(crate) mins: [[f32; ROWS]; GROUPS],
+    /// What a tier keeps there; the first three are enough for most.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) spare: [[f32; ROWS]; GROUPS],
     /// No scale is infinite, NaN or zero: they can be multiplied by a power of two through their exponent.
     pub(crate) normal: bool,
 }

@@ -95,6 +95,12 @@ pub(super) fn built(build: BuildFn, rows: &[*const u8; ROWS], groups: usize) -> 
     unsafe { panel.assume_init() }
 }
 
+/// Half of a field, each number twice.
+#[cfg(target_arch = "aarch64")]
+fn doubled(numbers: &[f32; ROWS], half: usize) -> [f32; ROWS] {
+    std::array::from_fn(|i| numbers[half * ROWS / 2 + i / 2])
+}
+
 /// A panel of so many groups as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs,
 /// and minima, or what else is needed for each of two tokens, twice.
 pub(super) fn arranged(isa: Isa, kind: Kind, groups: usize, panel: &Panel) -> Panel {
@@ -108,16 +114,18 @@ pub(super) fn arranged(isa: Isa, kind: Kind, groups: usize, panel: &Panel) -> Pa
             *four = from[i % 2].as_chunks().0[i / 2];
         }
     }
-    let from = if kind.mins { &panel.mins } else { &panel.scales };
-    let doubled = |group: usize, part: usize| -> Sums { std::array::from_fn(|i| from[group][part * ROWS / 2 + i / 2]) };
+    #[cfg(target_arch = "aarch64")]
     if isa == Isa::SveI8mm && !kind.halves {
-        for part in 0..2 * groups {
-            let to = [&mut arranged.scales_high, &mut arranged.mins];
-            *to.into_iter().flatten().nth(part).expect("room") = doubled(part / 2, part % 2);
+        let from = if kind.mins { &panel.mins } else { &panel.scales };
+        let places = [&mut arranged.scales_high, &mut arranged.mins].into_iter().flatten();
+        for (part, place) in places.enumerate().take(2 * groups) {
+            *place = doubled(&from[part / 2], part % 2);
         }
     } else if isa == Isa::I8mm && kind.mins {
         for group in 0..GROUPS {
-            (arranged.mins[group], arranged.scales_high[group]) = (doubled(group, 0), doubled(group, 1));
+            let (scales, mins) = (&panel.scales[group], &panel.mins[group]);
+            (arranged.scales[group], arranged.spare[group]) = (doubled(scales, 0), doubled(scales, 1));
+            (arranged.mins[group], arranged.scales_high[group]) = (doubled(mins, 0), doubled(mins, 1));
         }
     }
     arranged
@@ -138,6 +146,10 @@ pub(super) fn assert_same(what: &str, kind: Kind, groups: usize, found: &Panel, 
     }
     if kind.mins {
         assert_eq!(differing(&found.mins[..groups], &expected.mins[..groups]), None, "{what}: minima");
+        #[cfg(target_arch = "aarch64")]
+        for (found, expected) in [(&found.scales_high, &expected.scales_high), (&found.spare, &expected.spare)] {
+            assert_eq!(differing(&found[..groups], &expected[..groups]), None, "{what}: of the last eight rows");
+        }
     }
     for group in 0..groups {
         assert_eq!(found.codes[group], expected.codes[group], "{what}: codes of group {group}");
@@ -254,7 +266,15 @@ fn panel(kind: Kind, code: Option<u8>, normal: bool, rng: &mut Rng) -> Panel {
     for found in codes.as_flattened_mut().as_flattened_mut() {
         *found = code.unwrap_or_else(|| rng.next() as u8) & mask;
     }
-    Panel { codes, scales, scales_high, mins, normal }
+    Panel {
+        codes,
+        scales,
+        scales_high,
+        mins,
+        #[cfg(target_arch = "aarch64")]
+        spare: [[0.0; ROWS]; GROUPS],
+        normal,
+    }
 }
 
 /// What a micro-kernel adds to `before`.

@@ -4,16 +4,16 @@
 //! lines l, l + 1      row 0 | row 1 | … | row 15,  row 0 | row 1 | … | row 15          four inputs each
 //! become              row 0, l | row 0, l + 1 | row 1, l | row 1, l + 1,  row 2, l | …    two rows by eight inputs, 16 bytes
 //! ```
-//! Minima are there twice, side by side: those of the first eight rows in their own place, the others in that of the
-//! scales of second halves, which a format with minima does not have.
+//! In panels with minima these and the scales are there twice, side by side, as a square of two rows by two tokens needs
+//! them; without, doubling scales takes less time than loading twice as many.
 
 use std::mem::offset_of;
 
-use super::panel::{doubled, paired};
+use super::panel::{DOUBLED, doubled, paired};
 use crate::aarch64::neon::build::build as in_lines;
 use crate::aarch64::neon::intrinsics::*;
 use crate::panel::build::Source;
-use crate::panel::{Panel, ROWS, Sums};
+use crate::panel::{Panel, ROWS};
 use crate::quantized::LINES;
 
 /// A [`BuildFn`](crate::panel::BuildFn), but for the order of codes.
@@ -23,18 +23,18 @@ use crate::quantized::LINES;
 pub(super) unsafe fn build<F: Source>(rows: &[*const u8; ROWS], groups: usize, panel: *mut Panel) {
     // SAFETY: the contract is the same.
     unsafe { in_lines::<F>(rows, groups, panel) };
-    let field = |offset: usize, group: usize| panel.wrapping_byte_add(offset).cast::<Sums>().wrapping_add(group);
-    for group in (0..groups).filter(|_| F::KIND.mins) {
-        let mins: *mut f32 = field(offset_of!(Panel, mins), group).cast();
-        // SAFETY: the minima of the last eight rows, just written.
-        let last = unsafe { doubled(mins.wrapping_add(ROWS / 2)) };
-        // SAFETY: those of the first.
-        let first = unsafe { doubled(mins) };
-        let places = [mins, field(offset_of!(Panel, scales_high), group).cast()];
-        for (place, doubled) in places.into_iter().zip([first, last]) {
-            for (i, doubled) in doubled.into_iter().enumerate() {
-                // SAFETY: four of the 16 numbers of a field of the panel, which nobody else uses.
-                unsafe { vst1q_f32(place.wrapping_add(4 * i), doubled) };
+    for fields in DOUBLED.into_iter().filter(|_| F::KIND.mins) {
+        for group in 0..groups {
+            let places = fields.map(|field| panel.wrapping_byte_add(field).cast::<f32>().wrapping_add(group * ROWS));
+            // SAFETY: numbers of the last eight rows, just written.
+            let last = unsafe { doubled(places[0].wrapping_add(ROWS / 2)) };
+            // SAFETY: those of the first.
+            let first = unsafe { doubled(places[0]) };
+            for (place, doubled) in places.into_iter().zip([first, last]) {
+                for (i, doubled) in doubled.into_iter().enumerate() {
+                    // SAFETY: four of the 16 numbers of a field of the panel, which nobody else uses.
+                    unsafe { vst1q_f32(place.wrapping_add(4 * i), doubled) };
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The micro-kernel: 8 rows by four tokens, in squares of two by two.
 //!
 //! ```text
-//! registers: 8 sums, 8 outputs (2 rows by 2 tokens each), 4 pairs of rows by 8 inputs, 2 pairs of tokens by 8 inputs
+//! registers: 8 sums, 8 outputs (2 rows by 2 tokens each), 4 pairs of rows by 8 inputs, 2 pairs of tokens by 8 inputs,
+//!            and these six of the next 8 inputs
 //! 8 inputs:  for 4 pairs of rows, 2 pairs of tokens:  usmmla sum, codes, inputs
 //! ```
 //! `usmmla` multiplies two rows of eight u8 with two of i8, of which cores start two to four a cycle; whatever else is
@@ -9,12 +10,15 @@
 //! register, as in [`micro`](crate::aarch64::neon::micro); outputs keep the order of squares until all groups are done,
 //! and so do inputs, powers and sums of inputs, which are brought into it once for all rows. What is left is one
 //! instruction for the scales of a pair of rows.
+//!
+//! Cores with four such units wait for loads instead, of which they start three a cycle. So kinds with minima, which
+//! have more to load, find scales and minima already doubled, but copy numbers of tokens from general registers.
 
 use std::arch::asm;
 use std::mem::{MaybeUninit, offset_of};
 
 use crate::aarch64::neon::intrinsics::*;
-use crate::aarch64::neon::micro::{Line, Twice, bases, copy, less, power, twice};
+use crate::aarch64::neon::micro::{BASE, Line, Twice, copy, less, power, twice};
 use crate::panel::{GROUPS, Micro, Panel, ROWS, instance};
 use crate::quantized::{Field, LINES, WORDS};
 
@@ -22,6 +26,11 @@ use crate::quantized::{Field, LINES, WORDS};
 const PAIRS: usize = 4;
 /// Pairs of tokens; of an odd number of tokens, the last one is there twice.
 const TOKENS: usize = 2;
+
+/// Where a panel with minima has its scales, and where its minima: of each of the two times 8 rows, each twice, side by
+/// side. They lie in the places of other kinds' scales and in that kept for this.
+pub(super) const DOUBLED: [[usize; 2]; 2] =
+    [[offset_of!(Panel, scales), offset_of!(Panel, spare)], [offset_of!(Panel, mins), offset_of!(Panel, scales_high)]];
 
 /// A register for each square.
 type Squares = [[float32x4_t; TOKENS]; PAIRS];
@@ -127,10 +136,15 @@ unsafe fn eight_rows<const PAIRED: bool, const T: usize, const HALVES: bool, con
     // Eight rows of a line, or of two.
     let offset = part * size_of::<Line>() / if PAIRED { 1 } else { 2 };
     let codes: *const Line = panel.wrapping_byte_add(offset_of!(Panel, codes) + offset).cast();
-    let scales = |field: usize| panel.wrapping_byte_add(field + part * ROWS / 2 * size_of::<f32>()).cast::<f32>();
-    let (low, high) = (scales(offset_of!(Panel, scales)), scales(offset_of!(Panel, scales_high)));
-    let mins = [offset_of!(Panel, mins), offset_of!(Panel, scales_high)][part];
-    let mins: *const f32 = panel.wrapping_byte_add(mins).cast();
+    let field = |offset: usize| panel.wrapping_byte_add(offset).cast::<f32>();
+    let (low, high, mins) = if MINS {
+        let [scales, mins] = DOUBLED.map(|places| field(places[part]));
+        (scales, scales, mins)
+    } else {
+        let rows = |offset: usize| field(offset).wrapping_add(part * ROWS / 2);
+        let (low, high) = (rows(offset_of!(Panel, scales)), rows(offset_of!(Panel, scales_high)));
+        (low, high, low)
+    };
     let out = |t: usize| m.out.wrapping_add(t.min(T - 1) * m.count).cast::<f32>().wrapping_add(eight * ROWS / 2);
     let mut squares = [[vdupq_n_f32(0.0); TOKENS]; PAIRS];
     for pair in 0..T.div_ceil(2) {
@@ -147,18 +161,33 @@ unsafe fn eight_rows<const PAIRED: bool, const T: usize, const HALVES: bool, con
         let operands = unsafe { &*operands.wrapping_add(group) };
         let codes = codes.wrapping_add(group * LINES);
         macro_rules! part {
-            ($first:expr, $half:expr, $scales:expr) => {
-                // SAFETY: the codes of 8 rows in these lines of a group.
-                let based = unsafe { sums::<PAIRED, T>(codes, $first, operands) };
-                // SAFETY: initialised for this group, by the contract.
-                let scales = unsafe { doubled($scales.wrapping_add(group * ROWS)) };
+            ($pairs:expr, $half:expr, $scales:expr) => {
+                let mut sums = bases::<T>();
+                // SAFETY: a pair of lines of this group, and its operands.
+                let mut line = unsafe { Loaded::at::<PAIRED, T>(codes, $pairs.start, operands) };
+                for next in $pairs.start + 1..$pairs.end {
+                    // SAFETY: likewise.
+                    let next = unsafe { Loaded::at::<PAIRED, T>(codes, next, operands) };
+                    multiply::<T>(&mut sums, line);
+                    line = next;
+                }
+                let scales = $scales.wrapping_add(group * ROWS);
+                // SAFETY: initialised for this group, by the contract; `build` has doubled those of kinds with minima.
+                let scales = unsafe { if MINS { pairs(scales) } else { doubled(scales) } };
+                // SAFETY: four numbers each.
+                let powers = operands.power.each_ref().map(|power| unsafe { vld1q_f32(power.as_ptr()) });
+                let two = operands.less[$half].map(|[two, _]| two);
+                multiply::<T>(&mut sums, line);
                 for pair in 0..T.div_ceil(2) {
                     let less = &operands.less[$half][pair];
-                    let less = [copy::<0>(less), copy::<1>(less), copy::<2>(less), copy::<3>(less)];
-                    // SAFETY: four numbers.
-                    let power = unsafe { vld1q_f32(operands.power[pair].as_ptr()) };
+                    let less = if MINS {
+                        [spread::<0>(two[pair]), spread::<1>(two[pair]), spread::<2>(two[pair]), spread::<3>(two[pair])]
+                    } else {
+                        [copy::<0>(less), copy::<1>(less), copy::<2>(less), copy::<3>(less)]
+                    };
                     for i in 0..PAIRS {
-                        let scaled = vfmaq_f32(less[i], based[i][pair], power);
+                        let based = vreinterpretq_f32_s32(sums[i][pair]);
+                        let scaled = vfmaq_f32(less[i], based, powers[pair]);
                         squares[i][pair] = vfmaq_f32(squares[i][pair], scaled, scales[i]);
                     }
                 }
@@ -166,14 +195,17 @@ unsafe fn eight_rows<const PAIRED: bool, const T: usize, const HALVES: bool, con
         }
         if HALVES {
             part!(0..LINES / 4, 0, low);
+            for pair in 0..T.div_ceil(2) {
+                settle(&mut squares, pair);
+            }
             part!(LINES / 4..LINES / 2, 1, high);
         } else {
             part!(0..LINES / 2, 0, low);
         }
         if MINS {
-            for (i, rows) in squares.iter_mut().enumerate() {
-                // SAFETY: initialised for this group, as the kind has minima; `build` has doubled them.
-                let mins = unsafe { vld1q_f32(mins.wrapping_add(group * ROWS + 4 * i)) };
+            // SAFETY: initialised for this group, as the kind has minima; `build` has doubled them.
+            let mins = unsafe { pairs(mins.wrapping_add(group * ROWS)) };
+            for (rows, mins) in squares.iter_mut().zip(mins) {
                 for (square, inputs) in rows.iter_mut().zip(&operands.sum).take(T.div_ceil(2)) {
                     // SAFETY: four numbers.
                     *square = vfmaq_f32(*square, mins, unsafe { vld1q_f32(inputs.as_ptr()) });
@@ -191,21 +223,38 @@ unsafe fn eight_rows<const PAIRED: bool, const T: usize, const HALVES: bool, con
     }
 }
 
-/// [`BASE`](crate::aarch64::neon::micro::BASE) and the sums of 8 rows over some pairs of lines.
-///
-/// # Safety
-/// Their codes can be read in the lines from `codes` on.
-#[inline]
-#[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn sums<const PAIRED: bool, const T: usize>(
-    codes: *const Line,
-    lines: std::ops::Range<usize>,
-    operands: &Operands,
-) -> Squares {
-    let [a, b, c, d, e, f, g, h] = bases(codes.wrapping_add(2 * lines.start));
-    let mut sums = [[a, b], [c, d], [e, f], [g, h]];
-    for line in lines {
-        let at: *const u8 = codes.wrapping_add(2 * line).cast();
+/// [`BASE`] for each square: loaded, as [`micro::bases`](crate::aarch64::neon::micro::bases) are, and before anything of
+/// the group, as small cores wait for what they load.
+#[inline(always)]
+fn bases<const T: usize>() -> [[int32x4_t; TOKENS]; PAIRS] {
+    static BASES: [u32; 4 * PAIRS] = [BASE.to_bits(); 4 * PAIRS];
+    let mut bases = [[vdupq_n_s32(0); TOKENS]; PAIRS];
+    for pair in 0..T.div_ceil(2) {
+        let [a, b, c, d] = &mut bases;
+        // SAFETY: the 64 bytes of `BASES` are read. Not being pure it is not moved, nor done once for all groups.
+        unsafe {
+            asm!("ldp {:q}, {:q}, [{at}]", "ldp {:q}, {:q}, [{at}, #32]", lateout(vreg) a[pair], lateout(vreg) b[pair],
+                lateout(vreg) c[pair], lateout(vreg) d[pair], at = in(reg) BASES.as_ptr(),
+                options(readonly, nostack, preserves_flags));
+        }
+    }
+    bases
+}
+
+/// A pair of lines of 8 rows, and its inputs. They are loaded while the pair before is multiplied: small cores do not look
+/// ahead themselves.
+#[derive(Clone, Copy)]
+struct Loaded {
+    rows: [uint8x16_t; PAIRS],
+    inputs: [uint32x4_t; TOKENS],
+}
+
+impl Loaded {
+    /// # Safety
+    /// The codes of 8 rows can be read in the two lines.
+    #[inline(always)]
+    unsafe fn at<const PAIRED: bool, const T: usize>(codes: *const Line, pair: usize, operands: &Operands) -> Self {
+        let at: *const u8 = codes.wrapping_add(2 * pair).cast();
         let mut rows = [vdupq_n_u8(0); PAIRS];
         for (i, two) in rows.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             *two = if PAIRED {
@@ -218,25 +267,67 @@ unsafe fn sums<const PAIRED: bool, const T: usize>(
                 unsafe { paired(at.wrapping_add(16 * i)) }
             };
         }
-        for pair in 0..T.div_ceil(2) {
+        let mut inputs = [vdupq_n_u32(0); TOKENS];
+        for (inputs, words) in inputs.iter_mut().zip(&operands.inputs[pair]).take(T.div_ceil(2)) {
             // SAFETY: four words.
-            let inputs = unsafe { vld1q_u32(operands.inputs[line][pair].as_ptr()) };
-            for (sums, rows) in sums.iter_mut().zip(rows) {
-                // SAFETY: registers only; the CPU has the instruction.
-                unsafe {
-                    asm!("usmmla {sum:v}.4s, {rows:v}.16b, {inputs:v}.16b", sum = inout(vreg) sums[pair],
-                        rows = in(vreg) rows, inputs = in(vreg) inputs,
-                        options(pure, nomem, nostack, preserves_flags));
-                }
+            *inputs = unsafe { vld1q_u32(words.as_ptr()) };
+        }
+        Self { rows, inputs }
+    }
+}
+
+/// Adds the products of a pair of lines.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn multiply<const T: usize>(sums: &mut [[int32x4_t; TOKENS]; PAIRS], line: Loaded) {
+    for pair in 0..T.div_ceil(2) {
+        for (sums, rows) in sums.iter_mut().zip(line.rows) {
+            // SAFETY: registers only; the CPU has the instruction. Not being pure it keeps its place among loads.
+            unsafe {
+                asm!("usmmla {sum:v}.4s, {rows:v}.16b, {inputs:v}.16b", sum = inout(vreg) sums[pair],
+                    rows = in(vreg) rows, inputs = in(vreg) line.inputs[pair],
+                    options(nomem, nostack, preserves_flags));
             }
         }
     }
-    // A closure would have the features of this function, and `map` has not: it would be a call.
-    let mut based = [[vdupq_n_f32(0.0); TOKENS]; PAIRS];
-    for (based, sum) in based.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
-        *based = vreinterpretq_f32_s32(*sum);
+}
+
+/// Keeps the instructions of two halves of a group apart: the sums of both and all outputs do not fit the registers.
+#[inline(always)]
+fn settle(squares: &mut Squares, pair: usize) {
+    let [a, b, c, d] = squares;
+    // SAFETY: nothing happens. That it may touch memory is what keeps loads after it.
+    unsafe {
+        asm!("/* {:v} {:v} {:v} {:v} */", inout(vreg) a[pair], inout(vreg) b[pair], inout(vreg) c[pair],
+            inout(vreg) d[pair], options(nostack, preserves_flags));
     }
-    based
+}
+
+/// Two numbers, twice, as [`copy`]: on the unit that moves general registers. That is for kinds with minima, which load
+/// enough already.
+#[inline(always)]
+fn spread<const N: usize>(two: u64) -> float32x4_t {
+    let spread;
+    // SAFETY: registers only.
+    unsafe {
+        asm!("dup {spread:v}.2d, {two} // {n}", spread = lateout(vreg) spread, two = in(reg) two, n = const N,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    spread
+}
+
+/// A register for each pair of rows.
+///
+/// # Safety
+/// 16 numbers can be read.
+#[inline(always)]
+unsafe fn pairs(at: *const f32) -> [float32x4_t; PAIRS] {
+    let mut pairs = [vdupq_n_f32(0.0); PAIRS];
+    for (i, pair) in pairs.iter_mut().enumerate() {
+        // SAFETY: four of them.
+        *pair = unsafe { vld1q_f32(at.wrapping_add(4 * i)) };
+    }
+    pairs
 }
 
 /// Two lines of four rows, in pairs of rows by eight inputs.

@@ -240,6 +240,8 @@ struct Unwritten {
     scales: [Scale; GROUPS],
     scales_high: [Scale; GROUPS],
     mins: [Scale; GROUPS],
+    #[cfg(target_arch = "aarch64")]
+    spare: [Scale; GROUPS],
     normal: MaybeUninit<bool>,
 }
 
