@@ -23,6 +23,7 @@ const UNSAFE_FILES: &[&str] = &[
     "runtime/src/exec/team/board.rs",
     "runtime/src/exec/team/mod.rs",
     "runtime/src/exec/split/",
+    "runtime/src/prefix/lock.rs",
 ];
 /// Crates that applications link.
 const LIBRARIES: &[&str] = &["formats", "kernels", "runtime"];

@@ -16,7 +16,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions},
     io::{self, BufReader, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,7 +25,11 @@ use std::{
 use halfbyte_formats::{FormatError, TempFile};
 use halfbyte_kernels::{KV_PAGE, KvType};
 
-use super::{Key, PrefixCache, each_path, fingerprint::Hash};
+use super::{
+    Key, PrefixCache, each_path,
+    fingerprint::Hash,
+    lock::{Holder, try_lock},
+};
 use crate::{
     FactorSet, RuntimeError,
     kv::{KvCache, Page},
@@ -62,7 +66,7 @@ impl PrefixCache {
     ) -> Result<usize, RuntimeError> {
         let failed = |action| io_error(action, path);
         let lock = lock_file(path)?;
-        lock.try_lock().map_err(|error| failed("lock")(lock_error(error)))?;
+        try_lock(&lock, Holder::Alone).map_err(failed("lock"))?;
         TempFile::sweep(path);
         let (temp, file) = TempFile::beside(path)?;
         let entries = self.shared_entries()?;
@@ -132,7 +136,7 @@ impl PrefixCache {
         let failed = |action| io_error(action, path);
         let file = File::open(path).map_err(failed("open"))?;
         let lock = lock_file(path)?;
-        lock.try_lock_shared().map_err(|error| failed("lock")(lock_error(error)))?;
+        try_lock(&lock, Holder::Shared).map_err(failed("lock"))?;
         let meta = file.metadata().map_err(failed("read"))?;
         if !meta.is_file() {
             return Err(failed("read")(io::ErrorKind::InvalidInput.into()).into());
@@ -284,13 +288,6 @@ fn lock_file(path: &Path) -> Result<File, RuntimeError> {
     let name = PathBuf::from(name);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
     Ok(file.map_err(io_error("open", &name))?)
-}
-
-fn lock_error(error: TryLockError) -> io::Error {
-    match error {
-        TryLockError::Error(error) => error,
-        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
-    }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FormatError {

@@ -7,6 +7,7 @@
 
 mod file;
 mod fingerprint;
+mod lock;
 #[cfg(test)]
 mod tests;
 mod tree;
