@@ -43,6 +43,8 @@ PUBLIC = {
     ("dotprod gemm", "neoverse-v2"): [("ggml", 0.028)],
     ("dotprod gemm", "cortex-a510"): [("ggml", 0.104)],
 }
+# The loops of attention over a cache of 8 bits.
+CACHE = {"dotprod": ("gemm", "Q8_0"), "i8mm": ("kv8", "int8")}
 # Most cycles per multiplication: what is computed, with how many tokens, on which core.
 TARGETS = {
     ("i8mm", "gemm", "Q4_0", 4, "neoverse-n2"): 0.0345,
@@ -226,6 +228,20 @@ def most_columns(tier, kind, core):
     return most if kind == "gemm" else columns
 
 
+def attention(rows):
+    """Cycles per cached byte, of keys and of values, by tier, queries of a head and core.
+
+    A loop multiplies keys with the queries, values with their weights; values a second time with the middle of weights,
+    which is one token more (kernels/src/simd/attention/eight.rs). Copies to panels and exponentials are not in it.
+    """
+    loops = {(r.tier, r.tokens, r.core): r for r in rows if (r.kind, r.format) == CACHE.get(r.tier)}
+    # i8mm multiplies the last of an odd number of tokens twice.
+    twice = lambda tier, tokens: 1 + tokens % 2 / tokens if tier == "i8mm" else 1
+    of = lambda *key: loops[key].cycles / loops[key].weights * twice(*key[:2])
+    return {(tier, tokens, core): (of(tier, tokens, core), of(tier, tokens, core) + of(tier, 1, core))
+            for tier, tokens, core in loops if (tier, 1, core) in loops}
+
+
 def table(rows):
     """One line a loop, cores side by side: cycles per multiplication, and bytes per cycle."""
     cells = {}
@@ -245,6 +261,9 @@ def table(rows):
             else:
                 parts.append(f"{row.cycles:9.1f} cycles")
         print(f"{label:36} {any_row.instructions:6} {any_row.macs:5} {any_row.outer:5}  " + "  ".join(f"{p:>17}" for p in parts))
+    print("\nA token's attention over a cache of 8 bits, cycles per cached byte:")
+    for (tier, queries, core), (keys, values) in sorted(attention(rows).items()):
+        print(f"  {tier:8} {queries} queries a head  {core:12} keys {keys:.3f}, values {values:.3f}")
     print("\nThe same of others, Q4_0:")
     for (what, core), others in PUBLIC.items():
         print(f"  {what:14} {core:12} " + ", ".join(f"{name} {value}" for name, value in others))
