@@ -123,9 +123,9 @@ for option in "\$@"; do [ "\$option" = -pie ] || options+=("\$option"); done
 wrap=-Wl,--wrap=sysconf,--wrap=sigaction,--wrap=sigemptyset,--wrap=sigaddset
 "\${clang[@]}" -static -B"$kit/musl" -L"$kit/musl" "\${options[@]}" "$kit/shim.o" \$wrap -Wl,--start-group -lc -lunwind -Wl,--end-group
 LINKER
-# Where Android has temporary files is no folder here.
+# Where Android has temporary files is no folder here; tests that start themselves once more do so by this.
 cat >"$kit/android-run" <<'RUNNER'
 #!/usr/bin/env bash
-exec qemu-aarch64-static -cpu "${QEMU_CPU:-max}" -E TMPDIR="${TMPDIR:-/tmp}" "$@"
+exec qemu-aarch64-static -cpu "${QEMU_CPU:-max}" -E TMPDIR="${TMPDIR:-/tmp}" -E HALFBYTE_TEST_RUNNER="$(realpath "$0")" "$@"
 RUNNER
 chmod +x "$kit/android-clang" "$kit/android-run"
