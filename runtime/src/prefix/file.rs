@@ -28,7 +28,7 @@ use halfbyte_kernels::{KV_PAGE, KvType};
 use super::{
     Key, PrefixCache, each_path,
     fingerprint::Hash,
-    lock::{Holder, try_lock},
+    lock::{Holder, Lock},
 };
 use crate::{
     FactorSet, RuntimeError,
@@ -65,8 +65,7 @@ impl PrefixCache {
         through: impl for<'a> FnOnce(&'a File) -> Box<dyn Write + 'a>,
     ) -> Result<usize, RuntimeError> {
         let failed = |action| io_error(action, path);
-        let lock = lock_file(path)?;
-        try_lock(&lock, Holder::Alone).map_err(failed("lock"))?;
+        let _lock = Lock::of(lock_file(path)?, Holder::Alone).map_err(failed("lock"))?;
         TempFile::sweep(path);
         let (temp, file) = TempFile::beside(path)?;
         let entries = self.shared_entries()?;
@@ -135,8 +134,7 @@ impl PrefixCache {
         let path = path.as_ref();
         let failed = |action| io_error(action, path);
         let file = File::open(path).map_err(failed("open"))?;
-        let lock = lock_file(path)?;
-        try_lock(&lock, Holder::Shared).map_err(failed("lock"))?;
+        let _lock = Lock::of(lock_file(path)?, Holder::Shared).map_err(failed("lock"))?;
         let meta = file.metadata().map_err(failed("read"))?;
         if !meta.is_file() {
             return Err(failed("read")(io::ErrorKind::InvalidInput.into()).into());

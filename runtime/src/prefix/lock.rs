@@ -7,7 +7,7 @@
 
 use std::{fs::File, io};
 
-/// Who holds a lock.
+/// Who may hold a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     /// Nobody else.
@@ -16,12 +16,33 @@ pub(super) enum Holder {
     Shared,
 }
 
-/// Locks `file` until it is closed.
+/// A locked file.
 ///
-/// # Errors
-/// [`io::ErrorKind::WouldBlock`] if another holds the lock; what the system says.
+/// It is unlocked when this is dropped, not by being closed alone: a process that another thread starts just then has
+/// the file as well, until it runs its program, and would hold the lock for as long.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// Locks `file`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another holds the lock; what the system says.
+    pub(super) fn of(file: File, holder: Holder) -> io::Result<Self> {
+        try_lock(&file, holder)?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What cannot be unlocked is when it is closed.
+        let _ = unlock(&self.0);
+    }
+}
+
 #[cfg(not(target_os = "android"))]
-pub(super) fn try_lock(file: &File, holder: Holder) -> io::Result<()> {
+fn try_lock(file: &File, holder: Holder) -> io::Result<()> {
     let locked = match holder {
         Holder::Alone => file.try_lock(),
         Holder::Shared => file.try_lock_shared(),
@@ -29,20 +50,31 @@ pub(super) fn try_lock(file: &File, holder: Holder) -> io::Result<()> {
     Ok(locked?)
 }
 
-/// Locks `file` until it is closed.
-///
-/// # Errors
-/// [`io::ErrorKind::WouldBlock`] if another holds the lock; what the system says.
-#[cfg(target_os = "android")]
-pub(super) fn try_lock(file: &File, holder: Holder) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
+#[cfg(not(target_os = "android"))]
+fn unlock(file: &File) -> io::Result<()> {
+    file.unlock()
+}
 
+#[cfg(target_os = "android")]
+fn try_lock(file: &File, holder: Holder) -> io::Result<()> {
     let operation = match holder {
         Holder::Alone => libc::LOCK_EX,
         Holder::Shared => libc::LOCK_SH,
     };
+    flock(file, operation | libc::LOCK_NB)
+}
+
+#[cfg(target_os = "android")]
+fn unlock(file: &File) -> io::Result<()> {
+    flock(file, libc::LOCK_UN)
+}
+
+#[cfg(target_os = "android")]
+fn flock(file: &File, operation: libc::c_int) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
     // SAFETY: numbers only; `file` is open.
-    if unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) } < 0 {
+    if unsafe { libc::flock(file.as_raw_fd(), operation) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
