@@ -43,8 +43,10 @@ fn activations<'a>(w: &PackedMatrix, x: &'a [f32], words: &'a [u32]) -> Activati
 #[test]
 fn products_are_weighted_and_added_one_by_one() {
     for k in Isa::available().map(|isa| Kernels::with_isa(isa).expect("available")) {
-        for w in FORMATS.map(|ty| matrix(&k, ty)) {
-            for count in [0, 5, 1, 2, 4, 8, 9, 33].into_iter().take(if cfg!(miri) { 2 } else { 8 }) {
+        // Encoding takes miri minutes.
+        let formats = FORMATS.into_iter().take(if cfg!(miri) { 2 } else { FORMATS.len() });
+        for w in formats.map(|ty| matrix(&k, ty)) {
+            for count in [5, 0, 1, 2, 4, 8, 9, 33].into_iter().take(if cfg!(miri) { 1 } else { 8 }) {
                 let mut rng = Rng(count as u64);
                 let (mut x, before) = (floats(&mut rng, count * DEPTH), floats(&mut rng, BATCH * PART.len()));
                 if count > 4 {
