@@ -103,6 +103,7 @@ fn doubled(numbers: &[f32; ROWS], half: usize) -> [f32; ROWS] {
 
 /// A panel of so many groups as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs,
 /// and minima, or what else is needed for each of two tokens, twice.
+#[cfg(target_arch = "aarch64")]
 pub(super) fn arranged(isa: Isa, kind: Kind, groups: usize, panel: &Panel) -> Panel {
     let mut arranged = panel.clone();
     if !matches!(isa, Isa::I8mm | Isa::SveI8mm) {
@@ -114,7 +115,6 @@ pub(super) fn arranged(isa: Isa, kind: Kind, groups: usize, panel: &Panel) -> Pa
             *four = from[i % 2].as_chunks().0[i / 2];
         }
     }
-    #[cfg(target_arch = "aarch64")]
     if isa == Isa::SveI8mm && !kind.halves {
         let from = if kind.mins { &panel.mins } else { &panel.scales };
         let places = [&mut arranged.scales_high, &mut arranged.mins].into_iter().flatten();
@@ -129,6 +129,12 @@ pub(super) fn arranged(isa: Isa, kind: Kind, groups: usize, panel: &Panel) -> Pa
         }
     }
     arranged
+}
+
+/// A panel as the micro-kernels of other CPUs read it.
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) fn arranged(_: Isa, _: Kind, _: usize, panel: &Panel) -> Panel {
+    panel.clone()
 }
 
 /// The first row whose scales differ; a NaN is any NaN.
