@@ -101,8 +101,8 @@ fn doubled(numbers: &[f32; ROWS], half: usize) -> [f32; ROWS] {
     std::array::from_fn(|i| numbers[half * ROWS / 2 + i / 2])
 }
 
-/// A panel of so many groups as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight inputs,
-/// and minima, or what else is needed for each of two tokens, twice.
+/// A panel of so many groups as the micro-kernel of `isa` reads it: in lines, or codes in pairs of rows by eight
+/// inputs, and minima, or what else is needed for each of two tokens, twice.
 #[cfg(target_arch = "aarch64")]
 pub(super) fn arranged(isa: Isa, kind: Kind, groups: usize, panel: &Panel) -> Panel {
     let mut arranged = panel.clone();

@@ -4,8 +4,8 @@
 //! lines l, l + 1      row 0 | row 1 | … | row 15,  row 0 | row 1 | … | row 15          four inputs each
 //! become              row 0, l | row 0, l + 1 | row 1, l | row 1, l + 1,  row 2, l | …    two rows by eight inputs, 16 bytes
 //! ```
-//! In panels with minima these and the scales are there twice, side by side, as a square of two rows by two tokens needs
-//! them; without, doubling scales takes less time than loading twice as many.
+//! In panels with minima these and the scales are there twice, side by side, as a square of two rows by two tokens
+//! needs them; without, doubling scales takes less time than loading twice as many.
 
 use std::mem::offset_of;
 

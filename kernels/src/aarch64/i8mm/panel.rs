@@ -223,8 +223,8 @@ unsafe fn eight_rows<const PAIRED: bool, const T: usize, const HALVES: bool, con
     }
 }
 
-/// [`BASE`] for each square: loaded, as [`micro::bases`](crate::aarch64::neon::micro::bases) are, and before anything of
-/// the group, as small cores wait for what they load.
+/// [`BASE`] for each square: loaded, as [`micro::bases`](crate::aarch64::neon::micro::bases) are, and before anything
+/// of the group, as small cores wait for what they load.
 #[inline(always)]
 fn bases<const T: usize>() -> [[int32x4_t; TOKENS]; PAIRS] {
     static BASES: [u32; 4 * PAIRS] = [BASE.to_bits(); 4 * PAIRS];
@@ -241,8 +241,8 @@ fn bases<const T: usize>() -> [[int32x4_t; TOKENS]; PAIRS] {
     bases
 }
 
-/// A pair of lines of 8 rows, and its inputs. They are loaded while the pair before is multiplied: small cores do not look
-/// ahead themselves.
+/// A pair of lines of 8 rows, and its inputs. They are loaded while the pair before is multiplied: small cores do not
+/// look ahead themselves.
 #[derive(Clone, Copy)]
 struct Loaded {
     rows: [uint8x16_t; PAIRS],

@@ -68,8 +68,8 @@ pub(in crate::aarch64) fn power(exponent: u32) -> f32 {
     f32::from_bits(1f32.to_bits().wrapping_add(exponent))
 }
 
-/// Writes those of the first `groups` groups of a tile of `T` tokens, for codes of `kind`, of which those of the second half of
-/// a group are less by 8 if `eight`.
+/// Writes those of the first `groups` groups of a tile of `T` tokens, for codes of `kind`, of which those of the second
+/// half of a group are less by 8 if `eight`.
 ///
 /// # Safety
 /// `WORDS * T` words a group can be read at `input`.

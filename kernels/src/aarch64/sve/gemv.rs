@@ -1,7 +1,7 @@
 //! Products of stored panels with one tile of tokens.
 //!
-//! Codes are taken apart in the registers that multiply them. Scales, of which there are few, are brought into the order
-//! of a [`Panel`] before, for as many groups as one has.
+//! Codes are taken apart in the registers that multiply them. Scales, of which there are few, are brought into the
+//! order of a [`Panel`] before, for as many groups as one has.
 
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};

@@ -51,8 +51,8 @@ pub(super) const PANEL: u32 = 7;
 /// Those of 8 bits, which are made less by 128.
 pub(super) const PANEL_EIGHT: u32 = 8;
 
-/// Adds the products of `N` columns by `T` tokens to the outputs. `CODES` is the number of bits of stored codes, 4 to 6,
-/// of which the last four lines are less by 8, or one of the above.
+/// Adds the products of `N` columns by `T` tokens to the outputs. `CODES` is the number of bits of stored codes, 4 to
+/// 6, of which the last four lines are less by 8, or one of the above.
 ///
 /// # Safety
 /// - The CPU has the features of this tier.

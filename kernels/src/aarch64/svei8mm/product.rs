@@ -6,9 +6,9 @@
 //! 8 inputs:   for 2 pairs of tokens, 4 columns:  usmmla sum, codes, inputs
 //! a group:    for 2 pairs of tokens, 4 columns:  fmad sum, power, less;  fmla output, sum, scale
 //! ```
-//! What `build` has doubled, 64 bits a row, is as far from the codes in each column, but nearer by some bytes with every
-//! group. One `asm!`, as in the tier whose registers these are; see there. A row of a column is 64 bits of the register, of
-//! which the first half is a scale or the output of one token when it is loaded and stored.
+//! What `build` has doubled, 64 bits a row, is as far from the codes in each column, but nearer by some bytes with
+//! every group. One `asm!`, as in the tier whose registers these are; see there. A row of a column is 64 bits of the
+//! register, of which the first half is a scale or the output of one token when it is loaded and stored.
 
 use std::arch::asm;
 use std::mem::offset_of;
@@ -43,8 +43,8 @@ pub(super) struct Product {
 ///
 /// # Safety
 /// - The CPU has the features of this tier.
-/// - Of each of four pairs of lines of each group the bytes of a column, `left` but not more than a register has, can be
-///   read; so can its scales and, with `HALVES` and `MINS`, what else a panel has of it.
+/// - Of each of four pairs of lines of each group the bytes of a column, `left` but not more than a register has, can
+///   be read; so can its scales and, with `HALVES` and `MINS`, what else a panel has of it.
 /// - Operands of all groups can be read.
 /// - The column's outputs for `T` tokens can be read and written.
 #[inline(never)]

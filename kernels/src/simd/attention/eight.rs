@@ -285,8 +285,8 @@ impl<E: Eight> Head<E> {
     }
 
     /// Turns the scores of a tile into words: weights, times the scales of the values, in units, less [`MIDDLE`], which
-    /// makes it that of zero for what a row does not see. `rows` are those from number `first` of the tile on; of others
-    /// the words are zeros.
+    /// makes it that of zero for what a row does not see. `rows` are those from number `first` of the tile on; of
+    /// others the words are zeros.
     ///
     /// Every step is done for all rows before the next: one row's steps wait for each other.
     ///
