@@ -146,7 +146,7 @@ impl Kernels {
     /// [`KernelError::UnsupportedType`] if nothing multiplies `ty`, [`KernelError::NotMultiple`] if `depth` is not a
     /// whole number of blocks, [`KernelError::ShapeMismatch`] if `data` has another length than the shape calls for.
     pub fn pack(&self, ty: QuantType, rows: usize, depth: usize, data: Bytes) -> Result<PackedMatrix, KernelError> {
-        let activations = match self.table.matmul(ty) {
+        let activations = match (self.table.kernel)(PackLayout::RowMajor(ty)) {
             Some(Kernel::Float { .. }) => ActivationType::F32,
             Some(Kernel::Panels(_)) => ActivationType::Q8,
             None => return Err(KernelError::UnsupportedType { ty }),

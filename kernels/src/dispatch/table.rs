@@ -1,12 +1,9 @@
-//! The table of one tier: for each weight format the kernels that read it, for every other operation one function.
+//! The table of one tier: the kernels of each layout of weights, for every other operation one function.
 //!
 //! The scalar table is complete; a faster tier writes only what it beats: `KernelTable { .., ..super::TABLE }`.
 //! [`ops`](crate::ops) is the only caller: it has checked the shapes, and a [`Kernels`](crate::Kernels) is its proof
 //! that this CPU runs the tier. Both are what the `unsafe` in these types stands for: the functions use instructions
 //! that other CPUs lack, and read and write exactly what the shapes in the documentation of the operation say.
-
-use halfbyte_formats::QuantType;
-use halfbyte_formats::quant::PanelType;
 
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::{PackLayout, WeightRows};
@@ -48,24 +45,8 @@ pub(crate) enum Kernel {
 /// The functions of one tier. Contracts (shapes, formulas) stand at the functions of [`ops`](crate::ops).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelTable {
-    pub(crate) matmul_f32: Kernel,
-    pub(crate) matmul_f16: Kernel,
-    pub(crate) matmul_bf16: Kernel,
-    pub(crate) matmul_q4_0: Kernel,
-    pub(crate) matmul_q4_1: Kernel,
-    pub(crate) matmul_q5_0: Kernel,
-    pub(crate) matmul_q5_1: Kernel,
-    pub(crate) matmul_q8_0: Kernel,
-    pub(crate) matmul_q2_k: Kernel,
-    pub(crate) matmul_q3_k: Kernel,
-    pub(crate) matmul_q4_k: Kernel,
-    pub(crate) matmul_q5_k: Kernel,
-    pub(crate) matmul_q6_k: Kernel,
-    pub(crate) matmul_iq4_nl: Kernel,
-    pub(crate) matmul_iq4_xs: Kernel,
-    pub(crate) matmul_mxfp4: Kernel,
-    /// The kernel of weights stored in panels.
-    pub(crate) panels: fn(PanelType) -> PanelKernel,
+    /// The kernel of weights in a layout; `None` if there is none.
+    pub(crate) kernel: fn(PackLayout) -> Option<Kernel>,
     pub(crate) quantize: QuantizeFn,
     pub(crate) rms_norm: unsafe fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     pub(crate) layer_norm: LayerNormFn,
@@ -77,37 +58,4 @@ pub(crate) struct KernelTable {
     pub(crate) attention_gqa: unsafe fn(a: &AttentionGqa<'_>, kv_head: usize, q: Queries<'_>, out: &mut Tile<'_>),
     pub(crate) attention_part: AttentionPartFn,
     pub(crate) attention_merge: unsafe fn(head_dim: usize, parts: &[f32], out: &mut [f32]),
-}
-
-impl KernelTable {
-    /// The kernel of a format in a layout; `None` if there is none.
-    pub(crate) fn kernel(&self, layout: PackLayout) -> Option<Kernel> {
-        match layout {
-            PackLayout::RowMajor(ty) => self.matmul(ty),
-            PackLayout::Panels(ty) => Some(Kernel::Panels((self.panels)(ty))),
-        }
-    }
-
-    /// The kernel of row-major blocks; `None` if there is none.
-    pub(crate) fn matmul(&self, ty: QuantType) -> Option<Kernel> {
-        Some(match ty {
-            QuantType::F32 => self.matmul_f32,
-            QuantType::F16 => self.matmul_f16,
-            QuantType::BF16 => self.matmul_bf16,
-            QuantType::Q4_0 => self.matmul_q4_0,
-            QuantType::Q4_1 => self.matmul_q4_1,
-            QuantType::Q5_0 => self.matmul_q5_0,
-            QuantType::Q5_1 => self.matmul_q5_1,
-            QuantType::Q8_0 => self.matmul_q8_0,
-            QuantType::Q2_K => self.matmul_q2_k,
-            QuantType::Q3_K => self.matmul_q3_k,
-            QuantType::Q4_K => self.matmul_q4_k,
-            QuantType::Q5_K => self.matmul_q5_k,
-            QuantType::Q6_K => self.matmul_q6_k,
-            QuantType::IQ4_NL => self.matmul_iq4_nl,
-            QuantType::IQ4_XS => self.matmul_iq4_xs,
-            QuantType::MXFP4 => self.matmul_mxfp4,
-            _ => return None,
-        })
-    }
 }

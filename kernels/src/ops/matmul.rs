@@ -69,7 +69,7 @@ pub fn matmul(
 ) -> Result<(), KernelError> {
     let tokens = out.tokens();
     let weights = check(w, rows.clone(), x, tokens, out)?;
-    let kernel = k.table().kernel(w.layout()).ok_or(KernelError::LayoutMismatch { found: w.layout().name() })?;
+    let kernel = (k.table().kernel)(w.layout()).ok_or(KernelError::LayoutMismatch { found: w.layout().name() })?;
     match (x, kernel, store) {
         _ if rows.is_empty() || tokens == 0 => {}
         _ if w.depth() == 0 => {
@@ -164,7 +164,7 @@ fn products(
     const ROWS: usize = 64;
     const TOKENS: usize = 8;
     let weights = w.rows_in(rows.clone())?;
-    match (x, k.table().kernel(w.layout())) {
+    match (x, (k.table().kernel)(w.layout())) {
         (Activations::Q8(x), Some(Kernel::Panels(kernel))) => {
             let put = |row: usize, token: usize, sums: &[Sums]| {
                 let (row, sums) = weights.inside(row, sums.as_flattened());

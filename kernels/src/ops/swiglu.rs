@@ -41,7 +41,7 @@ pub fn swiglu(
     gate.rows_in(rows.clone())?;
     up.rows_in(rows.clone())?;
     same_len("swiglu output groups", rows.len() / GROUP, out.groups())?;
-    let kernel = |w: &PackedMatrix| match k.table().kernel(w.layout()) {
+    let kernel = |w: &PackedMatrix| match (k.table().kernel)(w.layout()) {
         Some(Kernel::Panels(kernel)) => Ok(kernel),
         _ => Err(KernelError::LayoutMismatch { found: w.layout().name() }),
     };

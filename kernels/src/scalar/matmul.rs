@@ -7,12 +7,17 @@
 //! Two rows at a time share the loads of `x` and keep eight chains of additions in flight. Which rows are paired and
 //! which tokens share a piece changes no result: every (row, token) has its own partial sums (see `dot`).
 
-use halfbyte_formats::quant::BlockFormat;
+use halfbyte_formats::QuantType;
+use halfbyte_formats::quant::{
+    BF16, BlockFormat, F32, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 
 use super::dot::{DECODED, LANES, accumulate, decode_run, reduce};
+use super::half::Half;
+use super::panel;
 use crate::Tile;
 use crate::dispatch::table::Kernel;
-use crate::pack::WeightRows;
+use crate::pack::{PackLayout, WeightRows};
 
 /// Tokens that share a decoded piece.
 const TOKENS: usize = 8;
@@ -20,8 +25,35 @@ const TOKENS: usize = 8;
 /// Elements of a piece; every block length divides it.
 const PIECE: usize = 256;
 
-/// The table entry of a stored format.
-pub(super) const fn entry<F: BlockFormat>() -> Kernel {
+/// The kernel of weights in `layout`; `None` if there is none.
+pub(super) fn kernel(layout: PackLayout) -> Option<Kernel> {
+    let ty = match layout {
+        PackLayout::Panels(ty) => return Some(Kernel::Panels(panel::packed(ty))),
+        PackLayout::RowMajor(ty) => ty,
+    };
+    Some(match ty {
+        QuantType::F32 => blocks::<F32>(),
+        QuantType::F16 => blocks::<Half>(),
+        QuantType::BF16 => blocks::<BF16>(),
+        QuantType::Q4_0 => blocks::<Q4_0>(),
+        QuantType::Q4_1 => blocks::<Q4_1>(),
+        QuantType::Q5_0 => blocks::<Q5_0>(),
+        QuantType::Q5_1 => blocks::<Q5_1>(),
+        QuantType::Q8_0 => blocks::<Q8_0>(),
+        QuantType::Q2_K => blocks::<Q2_K>(),
+        QuantType::Q3_K => blocks::<Q3_K>(),
+        QuantType::Q4_K => blocks::<Q4_K>(),
+        QuantType::Q5_K => blocks::<Q5_K>(),
+        QuantType::Q6_K => blocks::<Q6_K>(),
+        QuantType::IQ4_NL => blocks::<IQ4_NL>(),
+        QuantType::IQ4_XS => blocks::<IQ4_XS>(),
+        QuantType::MXFP4 => blocks::<MXFP4>(),
+        _ => return None,
+    })
+}
+
+/// The kernel of row-major blocks of `F`.
+fn blocks<F: BlockFormat>() -> Kernel {
     const { assert!(PIECE.is_multiple_of(F::LEN)) };
     Kernel::Float { gemv: product::<F, 1>, gemm: product::<F, TOKENS> }
 }

@@ -17,32 +17,11 @@ pub(crate) mod quantize;
 mod rope;
 pub(crate) mod softmax;
 
-use halfbyte_formats::quant::{
-    BF16, F32, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
-};
-
 use crate::dispatch::table::KernelTable;
-use half::Half;
 
 /// Every entry of this tier.
 pub(crate) static TABLE: KernelTable = KernelTable {
-    matmul_f32: matmul::entry::<F32>(),
-    matmul_f16: matmul::entry::<Half>(),
-    matmul_bf16: matmul::entry::<BF16>(),
-    matmul_q4_0: matmul::entry::<Q4_0>(),
-    matmul_q4_1: matmul::entry::<Q4_1>(),
-    matmul_q5_0: matmul::entry::<Q5_0>(),
-    matmul_q5_1: matmul::entry::<Q5_1>(),
-    matmul_q8_0: matmul::entry::<Q8_0>(),
-    matmul_q2_k: matmul::entry::<Q2_K>(),
-    matmul_q3_k: matmul::entry::<Q3_K>(),
-    matmul_q4_k: matmul::entry::<Q4_K>(),
-    matmul_q5_k: matmul::entry::<Q5_K>(),
-    matmul_q6_k: matmul::entry::<Q6_K>(),
-    matmul_iq4_nl: matmul::entry::<IQ4_NL>(),
-    matmul_iq4_xs: matmul::entry::<IQ4_XS>(),
-    matmul_mxfp4: matmul::entry::<MXFP4>(),
-    panels: panel::packed,
+    kernel: matmul::kernel,
     quantize: quantize::quantize,
     rms_norm: norm::rms_norm,
     layer_norm: norm::layer_norm,

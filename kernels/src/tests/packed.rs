@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::panel::{arranged, assert_same, built, check_gemv};
 use super::{Rng, cases, tables};
-use crate::panel::{GROUPS, ROWS};
+use crate::dispatch::table::{Kernel, KernelTable};
+use crate::pack::PackLayout;
+use crate::panel::{GROUPS, PanelKernel, ROWS};
 use crate::quantized::GROUP;
 use crate::scalar;
 
@@ -53,12 +55,20 @@ fn stored(ty: PanelType, groups: usize, any: bool, zeros: bool, rng: &mut Rng) -
     data
 }
 
+/// The kernel of a tier.
+fn kernel(table: &KernelTable, ty: PanelType) -> PanelKernel {
+    match (table.kernel)(PackLayout::Panels(ty)) {
+        Some(Kernel::Panels(kernel)) => kernel,
+        other => panic!("{ty:?}: {other:?}"),
+    }
+}
+
 #[track_caller]
 fn check(ty: PanelType, groups: usize, data: &[u8]) {
     let scalar = scalar::panel::packed(ty);
     let expected = built(scalar.build, &[data.as_ptr(); ROWS], groups);
     for (isa, table) in tables() {
-        let kernel = (table.panels)(ty);
+        let kernel = kernel(table, ty);
         assert_eq!(kernel.kind, scalar.kind);
         let found = built(kernel.build, &[data.as_ptr(); ROWS], groups);
         let what = format!("{ty:?} {isa:?} {groups} groups");
@@ -86,7 +96,7 @@ fn ordinary_scales_are_normal() {
     for ty in types() {
         let data = stored(ty, GROUPS, false, false, &mut Rng(4));
         for (isa, table) in tables() {
-            let found = built((table.panels)(ty).build, &[data.as_ptr(); ROWS], GROUPS);
+            let found = built(kernel(table, ty).build, &[data.as_ptr(); ROWS], GROUPS);
             assert!(found.normal, "{ty:?} {isa:?}");
         }
     }

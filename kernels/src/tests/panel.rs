@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::{Rng, cases, tables};
 use crate::Isa;
 use crate::dispatch::table::Kernel;
+use crate::pack::PackLayout;
 use crate::panel::gemv::Gemv;
 use crate::panel::{BuildFn, GROUPS, Kind, Micro, MicroFn, PANELS, Panel, PanelKernel, ROWS, Sums};
 use crate::quantized::{GROUP, TILE, WORDS};
@@ -32,7 +33,7 @@ fn formats() -> impl Iterator<Item = (QuantType, PanelKernel)> {
 
 /// The kernels of `ty` of each tier that has one, and the scalar one.
 fn kernels(ty: QuantType, scalar: PanelKernel) -> impl Iterator<Item = (Isa, PanelKernel)> {
-    let of_tiers = tables().filter_map(move |(isa, table)| match table.matmul(ty) {
+    let of_tiers = tables().filter_map(move |(isa, table)| match (table.kernel)(PackLayout::RowMajor(ty)) {
         Some(Kernel::Panels(kernel)) => Some((isa, kernel)),
         _ => None,
     });

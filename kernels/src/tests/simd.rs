@@ -5,7 +5,7 @@
 
 use std::ops::DerefMut;
 
-use halfbyte_formats::quant::{self, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_1, Q5_1};
+use halfbyte_formats::quant;
 use halfbyte_formats::{Bytes, QuantType};
 use proptest::prelude::*;
 
@@ -14,24 +14,19 @@ use super::arrays::Arrays;
 use super::guard::{Guarded, Side};
 use super::{Rng, cases, tables};
 use crate::dispatch::table::{Kernel, KernelTable, QuantizeFn};
+use crate::dispatch::tier::{self, Floats};
 use crate::ops::{AttentionGqa, Queries, part_len};
 use crate::pack::{PackLayout, WeightRows};
 use crate::panel::MicroFn;
-use crate::simd::{self, Brain, Decode, Eight, Elements, Half, Plain, Single, TOKENS};
+use crate::simd::{self, Decode, Eight, Elements, Plain, TOKENS};
 use crate::{ActivationType, Isa, KV_PAGE, KvLayout, KvPart, KvType, PackedMatrix, Tile, scalar};
 
 /// A table of [`Arrays`].
 static ARRAYS: KernelTable = KernelTable {
-    matmul_f32: plain::<Single>(),
-    matmul_f16: plain::<Half>(),
-    matmul_bf16: plain::<Brain>(),
-    matmul_q4_1: blocks::<Q4_1>(),
-    matmul_q5_1: blocks::<Q5_1>(),
-    matmul_q2_k: blocks::<Q2_K>(),
-    matmul_q3_k: blocks::<Q3_K>(),
-    matmul_iq4_nl: blocks::<IQ4_NL>(),
-    matmul_iq4_xs: blocks::<IQ4_XS>(),
-    matmul_mxfp4: blocks::<MXFP4>(),
+    kernel: |layout| match layout {
+        PackLayout::RowMajor(ty) => tier::floats::<Plainly>(ty),
+        PackLayout::Panels(_) => None,
+    },
     rms_norm: |x, weight, eps, out| simd::rms_norm(Arrays, x, weight, eps, out),
     layer_norm: |x, weight, bias, eps, out| simd::layer_norm(Arrays, x, weight, bias, eps, out),
     rope_neox: |x, head_dim, cos, sin| simd::rope_neox(Arrays, x, head_dim, cos, sin),
@@ -49,7 +44,7 @@ static ARRAYS: KernelTable = KernelTable {
     ..scalar::TABLE
 };
 
-/// The scalar products of 8 bits.
+/// Products of [`Arrays`], and of 8 bits the scalar ones.
 struct Plainly;
 
 impl Eight for Plainly {
@@ -57,12 +52,14 @@ impl Eight for Plainly {
     const QUANTIZE: QuantizeFn = scalar::TABLE.quantize;
 }
 
-const fn plain<E: Plain>() -> Kernel {
-    Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
-}
+impl Floats for Plainly {
+    fn plain<E: Plain>() -> Kernel {
+        Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
+    }
 
-const fn blocks<D: Decode>() -> Kernel {
-    Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+    fn blocks<D: Decode>() -> Kernel {
+        Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+    }
 }
 
 /// # Safety
@@ -272,7 +269,9 @@ fn check_matmul(ty: QuantType, rows: usize, depth: usize, tokens: usize, rng: &m
         let w = PackedMatrix::new([rows, depth], PackLayout::RowMajor(ty), ActivationType::F32, data);
         let w = w.expect("right shape");
         let mut out = Tile::new(out, tokens, rows).expect("right length");
-        let Some(Kernel::Float { gemv, gemm }) = table.matmul(ty) else { panic!("not a product with floats") };
+        let Some(Kernel::Float { gemv, gemm }) = (table.kernel)(PackLayout::RowMajor(ty)) else {
+            panic!("not a product with floats")
+        };
         let kernel = if tokens == 1 { gemv } else { gemm };
         // SAFETY: the table of a CPU that runs it, and right shapes.
         unsafe { kernel(w.rows_in(0..rows).expect("all rows"), depth, &beside(&x, side), &mut out) };

@@ -3,12 +3,10 @@
 pub(super) mod gemv;
 pub(super) mod panel;
 
-use halfbyte_formats::quant::{PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0};
-
 use super::neon as below;
-use crate::dispatch::table::{Kernel, KernelTable, QuantizeFn};
-use crate::pack::{OfFormat, PanelFormat, of_format};
-use crate::panel::build::{RowMajor, Source, Stored};
+use crate::dispatch::table::{KernelTable, QuantizeFn};
+use crate::dispatch::tier::{self, Tier};
+use crate::panel::build::Source;
 use crate::panel::{MicroFn, PanelKernel};
 use crate::simd::Eight;
 
@@ -17,48 +15,24 @@ pub(super) const FEATURES: &str = "neon,dotprod";
 
 /// Every entry of this tier.
 pub(crate) static TABLE: KernelTable = KernelTable {
-    matmul_q4_0: row_major::<Q4_0>(),
-    matmul_q5_0: row_major::<Q5_0>(),
-    matmul_q8_0: row_major::<Q8_0>(),
-    matmul_q4_k: row_major::<Q4_K>(),
-    matmul_q5_k: row_major::<Q5_K>(),
-    matmul_q6_k: row_major::<Q6_K>(),
-    panels,
-    attention_gqa: below::float::attention_gqa::<Products>,
-    attention_part: below::float::attention_part::<Products>,
+    kernel: tier::kernel::<This>,
+    attention_gqa: below::float::attention_gqa::<This>,
+    attention_part: below::float::attention_part::<This>,
     ..below::TABLE
 };
 
-/// The kernel of row-major blocks of `F`.
-const fn row_major<F>() -> Kernel
-where
-    RowMajor<F>: Source,
-{
-    Kernel::Panels(kernel::<RowMajor<F>>())
-}
+/// This tier.
+pub(super) struct This;
 
-/// The kernel of weights stored in panels of `ty`.
-fn panels(ty: PanelType) -> PanelKernel {
-    struct Panels;
-    impl OfFormat for Panels {
-        type Output = PanelKernel;
+impl Tier for This {
+    type Floats = below::This;
 
-        fn of<P: PanelFormat>(self) -> PanelKernel {
-            kernel::<Stored<P>>()
-        }
+    fn panels<F: Source>() -> PanelKernel {
+        PanelKernel { micro: panel::micro(F::KIND), gemv: Some(gemv::gemv::<F>), ..below::This::panels::<F>() }
     }
-    of_format(ty, Panels)
 }
 
-/// The kernel of weights of `F`.
-pub(super) const fn kernel<F: Source>() -> PanelKernel {
-    PanelKernel { micro: panel::micro(F::KIND), gemv: Some(gemv::gemv::<F>), ..below::kernel::<F>() }
-}
-
-/// What attention multiplies numbers of 8 bits with.
-struct Products;
-
-impl Eight for Products {
+impl Eight for This {
     const MICRO: MicroFn = panel::micro(crate::simd::KIND);
     const QUANTIZE: QuantizeFn = below::TABLE.quantize;
 }

@@ -6,51 +6,25 @@ mod build;
 mod panel;
 mod product;
 
-use halfbyte_formats::quant::{PanelType, Q4_0, Q4_K, Q5_0, Q5_K, Q6_K, Q8_0};
-
-use super::i8mm as below;
-use crate::dispatch::table::{Kernel, KernelTable};
-use crate::pack::{OfFormat, PanelFormat, of_format};
+use super::{i8mm as below, neon};
+use crate::dispatch::table::KernelTable;
+use crate::dispatch::tier::{self, Tier};
 use crate::panel::PanelKernel;
-use crate::panel::build::{RowMajor, Source, Stored};
+use crate::panel::build::Source;
 
 /// What every function of this folder may use.
 pub(super) const FEATURES: &str = "neon,dotprod,i8mm,sve";
 
 /// Every entry of this tier.
-pub(crate) static TABLE: KernelTable = KernelTable {
-    matmul_q4_0: row_major::<Q4_0>(),
-    matmul_q5_0: row_major::<Q5_0>(),
-    matmul_q8_0: row_major::<Q8_0>(),
-    matmul_q4_k: row_major::<Q4_K>(),
-    matmul_q5_k: row_major::<Q5_K>(),
-    matmul_q6_k: row_major::<Q6_K>(),
-    panels,
-    ..below::TABLE
-};
+pub(crate) static TABLE: KernelTable = KernelTable { kernel: tier::kernel::<This>, ..below::TABLE };
 
-/// The kernel of row-major blocks of `F`.
-const fn row_major<F>() -> Kernel
-where
-    RowMajor<F>: Source,
-{
-    Kernel::Panels(kernel::<RowMajor<F>>())
-}
+/// This tier.
+pub(super) struct This;
 
-/// The kernel of weights stored in panels of `ty`.
-fn panels(ty: PanelType) -> PanelKernel {
-    struct Panels;
-    impl OfFormat for Panels {
-        type Output = PanelKernel;
+impl Tier for This {
+    type Floats = neon::This;
 
-        fn of<P: PanelFormat>(self) -> PanelKernel {
-            kernel::<Stored<P>>()
-        }
+    fn panels<F: Source>() -> PanelKernel {
+        PanelKernel { build: build::build::<F>, micro: panel::micro, ..below::This::panels::<F>() }
     }
-    of_format(ty, Panels)
-}
-
-/// The kernel of weights of `F`.
-const fn kernel<F: Source>() -> PanelKernel {
-    PanelKernel { build: build::build::<F>, micro: panel::micro, ..below::kernel::<F>() }
 }

@@ -1,7 +1,9 @@
 //! The entries of the table that [`crate::simd`] has the code of.
 
+use super::This;
 use super::lanes::Ymm;
 use crate::dispatch::table::Kernel;
+use crate::dispatch::tier::Floats;
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::WeightRows;
 use crate::simd::{self, Decode, Eight, Elements, Plain, TOKENS};
@@ -65,14 +67,14 @@ pub(in crate::x86) unsafe fn attention_part<E: Eight>(
     unsafe { simd::attention_part::<_, E>(lanes, a, kv_head, split, q, part) };
 }
 
-/// The kernels of a format of one element a number.
-pub(in crate::x86) const fn plain<E: Plain>() -> Kernel {
-    Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
-}
+impl Floats for This {
+    fn plain<E: Plain>() -> Kernel {
+        Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
+    }
 
-/// The kernels of a format without panels.
-pub(in crate::x86) const fn blocks<D: Decode>() -> Kernel {
-    Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+    fn blocks<D: Decode>() -> Kernel {
+        Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+    }
 }
 
 /// See [`simd::gemv`].

@@ -1,7 +1,9 @@
 //! The entries of the table that [`crate::simd`] has the code of.
 
+use super::This;
 use super::lanes::Zmm;
 use crate::dispatch::table::Kernel;
+use crate::dispatch::tier::Floats;
 use crate::ops::{AttentionGqa, Queries};
 use crate::pack::WeightRows;
 use crate::simd::{self, Decode, Eight, Elements, Plain, TOKENS};
@@ -60,14 +62,14 @@ pub(super) unsafe fn attention_part<E: Eight>(
     unsafe { simd::attention_part::<_, E>(lanes, a, kv_head, split, q, part) };
 }
 
-/// The kernels of a format of one element a number.
-pub(super) const fn plain<E: Plain>() -> Kernel {
-    Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
-}
+impl Floats for This {
+    fn plain<E: Plain>() -> Kernel {
+        Kernel::Float { gemv: gemv::<E>, gemm: decoded::<Elements<E>, TOKENS> }
+    }
 
-/// The kernels of a format without panels.
-pub(super) const fn blocks<D: Decode>() -> Kernel {
-    Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+    fn blocks<D: Decode>() -> Kernel {
+        Kernel::Float { gemv: decoded::<D, 1>, gemm: decoded::<D, TOKENS> }
+    }
 }
 
 /// See [`simd::gemv`].
