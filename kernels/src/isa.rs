@@ -14,6 +14,19 @@ use crate::pack::PackLayout;
 use crate::x86 as arch;
 use crate::{ActivationType, KernelError, PackedMatrix, portable, scalar};
 
+/// A tier of an architecture: what CPUs need for it, and its table.
+pub(crate) type TierEntry = (Isa, &'static str, &'static KernelTable);
+
+/// Any other architecture.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod arch {
+    pub(super) static TIERS: [super::TierEntry; 0] = [];
+
+    pub(super) fn has(_feature: &str) -> bool {
+        false
+    }
+}
+
 /// An instruction-set tier: one folder of kernels.
 ///
 /// [`Isa::Scalar`] and [`Isa::Portable`] multiply row-major weights with the activations as they are; the others round
@@ -89,10 +102,7 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Self::Scalar | Self::Portable => true,
-            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            _ => arch::runs(self),
-            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-            _ => false,
+            _ => self.tier().is_some_and(|(_, features, _)| features.split(',').all(arch::has)),
         }
     }
 
@@ -101,11 +111,13 @@ impl Isa {
         match self {
             Self::Portable => &portable::TABLE,
             Self::Scalar => &scalar::TABLE,
-            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            _ => arch::table(self).unwrap_or(&scalar::TABLE),
-            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-            _ => &scalar::TABLE,
+            _ => self.tier().map_or(&scalar::TABLE, |(.., table)| table),
         }
+    }
+
+    /// The tier of this architecture.
+    fn tier(self) -> Option<&'static TierEntry> {
+        arch::TIERS.iter().find(|(isa, ..)| *isa == self)
     }
 }
 

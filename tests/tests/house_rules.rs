@@ -116,6 +116,30 @@ fn every_file_opens_with_what_it_is() {
     none("a file opens with //! and what it is for", &broken);
 }
 
+/// The compiler does not tell of a file that nobody names.
+#[test]
+fn every_file_is_part_of_its_crate() {
+    let sources = sources();
+    let folder_of = |name: &str| name.rsplit_once('/').map(|(folder, file)| (folder.to_owned(), file.to_owned()));
+    let is_named = |folder: &str, module: &str| {
+        let line = format!("mod {module};");
+        sources.iter().any(|s| folder_of(&s.name).is_some_and(|(f, _)| f == folder) && s.text.contains(&line))
+    };
+    let mut broken = Vec::new();
+    for Source { name, .. } in sources.iter().filter(|source| source.name.contains("/src/")) {
+        let Some((folder, file)) = folder_of(name) else { continue };
+        let (folder, module) = match file.as_str() {
+            "lib.rs" | "main.rs" => continue,
+            "mod.rs" => folder_of(&folder).expect("below `src`"),
+            file => (folder, file.trim_end_matches(".rs").to_owned()),
+        };
+        if !is_named(&folder, &module) {
+            broken.push(name.clone());
+        }
+    }
+    none("no `mod` names these files", &broken);
+}
+
 #[test]
 fn files_are_short() {
     let mut broken = Vec::new();

@@ -9,11 +9,10 @@ mod svei8mm;
 
 use std::arch::is_aarch64_feature_detected;
 
-use crate::Isa;
-use crate::dispatch::table::KernelTable;
+use crate::isa::{Isa, TierEntry};
 
-/// The tiers, best first: what is needed, and what is then used.
-const TIERS: [(Isa, &str, &KernelTable); 5] = [
+/// The tiers, best first.
+pub(crate) static TIERS: [TierEntry; 5] = [
     (Isa::SveI8mm, svei8mm::FEATURES, &svei8mm::TABLE),
     (Isa::I8mm, i8mm::FEATURES, &i8mm::TABLE),
     (Isa::Sve, sve::FEATURES, &sve::TABLE),
@@ -21,18 +20,8 @@ const TIERS: [(Isa, &str, &KernelTable); 5] = [
     (Isa::Neon, neon::FEATURES, &neon::TABLE),
 ];
 
-/// Whether this CPU runs the tier of `isa`, which is one of this folder's.
-pub(crate) fn runs(isa: Isa) -> bool {
-    TIERS.iter().any(|(tier, features, _)| *tier == isa && features.split(',').all(has))
-}
-
-/// The table of `isa`, if it is one of this folder's.
-pub(crate) fn table(isa: Isa) -> Option<&'static KernelTable> {
-    TIERS.iter().find(|(tier, ..)| *tier == isa).map(|(.., table)| *table)
-}
-
 /// Whether this CPU, and the system for its registers, has a feature that some tier names.
-fn has(feature: &str) -> bool {
+pub(crate) fn has(feature: &str) -> bool {
     match feature {
         "neon" => is_aarch64_feature_detected!("neon"),
         "dotprod" => is_aarch64_feature_detected!("dotprod"),

@@ -9,28 +9,17 @@ mod avxvnni;
 mod gemv;
 mod mem;
 
-use crate::Isa;
-use crate::dispatch::table::KernelTable;
+use crate::isa::{Isa, TierEntry};
 
-/// The tiers, best first: what is needed, and what is then used.
-const TIERS: [(Isa, &str, &KernelTable); 3] = [
+/// The tiers, best first.
+pub(crate) static TIERS: [TierEntry; 3] = [
     (Isa::Avx512Vnni, avx512vnni::FEATURES, &avx512vnni::TABLE),
     (Isa::AvxVnni, avxvnni::FEATURES, &avxvnni::TABLE),
     (Isa::Avx2, avx2::FEATURES, &avx2::TABLE),
 ];
 
-/// Whether this CPU runs the tier of `isa`, which is one of this folder's.
-pub(crate) fn runs(isa: Isa) -> bool {
-    TIERS.iter().any(|(tier, features, _)| *tier == isa && features.split(',').all(has))
-}
-
-/// The table of `isa`, if it is one of this folder's.
-pub(crate) fn table(isa: Isa) -> Option<&'static KernelTable> {
-    TIERS.iter().find(|(tier, ..)| *tier == isa).map(|(.., table)| *table)
-}
-
 /// Whether this CPU, and the system for its registers, has a feature that some tier names.
-fn has(feature: &str) -> bool {
+pub(crate) fn has(feature: &str) -> bool {
     match feature {
         "avx2" => is_x86_feature_detected!("avx2"),
         "fma" => is_x86_feature_detected!("fma"),
