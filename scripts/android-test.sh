@@ -12,8 +12,6 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
 target=aarch64-linux-android
 need_targets $target
-# Fast enough to be emulated, and compiled in half the time of a release build.
-export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 libraries=(-p halfbyte-formats -p halfbyte-kernels -p halfbyte)
 rest=(-p halfbyte-cli -p halfbyte-tests --bins)
 for test in tests/tests/*.rs; do
@@ -27,16 +25,11 @@ log=$work/log
 is_phone_there() { [ "$(adb get-state 2>/dev/null)" = device ]; }
 if command -v cargo-ndk >/dev/null && [ -d "${ANDROID_NDK_HOME:-/nowhere}" ] && { [ "${LINK_ONLY-}" ] || is_phone_there; }; then
   linked="linked with the NDK in $ANDROID_NDK_HOME"
-  cargo=(cargo ndk -t arm64-v8a -P 24 test)
+  cargo=(cargo ndk -t arm64-v8a -P 24 test --release)
 else
   linked='linked against generated stubs, without an NDK'
-  need clang-19=clang-19 ld.lld-19=lld-19 llvm-ifs-19=llvm-19 qemu-aarch64-static=qemu-user-static
-  need_targets aarch64-unknown-linux-musl
-  # Where it is found again: with another linker cargo would build everything again.
-  kit=$(realpath -m "${CARGO_TARGET_DIR:-target}")/android-kit
-  scripts/android-kit.sh "$kit"
-  export CARGO_TARGET_AARCH64_LINUX_ANDROID_LINKER=$kit/android-clang
-  cargo=(cargo test --target $target)
+  android_kit "${CARGO_TARGET_DIR:-target}/android-kit"
+  cargo=(cargo test --release --target $target)
 fi
 for packages in libraries rest; do
   declare -n names=$packages
@@ -50,9 +43,11 @@ if [ "${LINK_ONLY-}" ]; then
 fi
 
 if [ "${kit-}" ]; then
+  at_once=$(nproc)
   ran="run under qemu on musl's C library in place of Android's: no phone, no Android"
   run() { TMPDIR=$work "$kit/android-run" "$1"; }
 else
+  at_once=1
   ran="run on $(adb shell getprop ro.product.model | tr -d '\r')"
   there=/data/local/tmp/halfbyte-tests
   # The files that tests read, where they look for them: beside the folder of their crate.
@@ -65,9 +60,11 @@ else
     adb shell "cd $there/tests && CARGO_MANIFEST_DIR=$there/tests TMPDIR=$there/tmp $there/program" </dev/null
   }
 fi
-while read -r program; do
-  run "$program" >"$log" 2>&1 </dev/null || { tail -n 40 "$log"; echo "error: $program failed"; exit 1; }
-  cat "$log" >>"$work/all"
-done <"$work/tests"
-passed=$(awk '/^test result: ok/ {n += $4} END {print n + 0}' "$work/all")
+logged() {
+  local log=$work/$(basename "$1").log
+  run "$1" >"$log" 2>&1 </dev/null || { tail -n 40 "$log"; echo "error: $1 failed"; exit 1; }
+}
+while read -r program; do at_a_time "$at_once" logged "$program"; done <"$work/tests"
+all_done
+passed=$(awk '/^test result: ok/ {n += $4} END {print n + 0}' "$work"/*.log)
 echo "$passed tests of $count programs for Android passed, $linked, $ran"
