@@ -135,7 +135,7 @@ hostile! {
 
 // What has no end.
 hostile! {
-    ten_billion_turns: endless(&endless("")) => OutOfFuel { limit: 1_000_000 },
+    ten_billion_turns: endless(&endless("")) => OutOfFuel { limit: 1_000_000 } | OutOfTime { .. },
     a_range_of_everything: "{% for i in range(10 ** 18) %}{% endfor %}" => Render { .. },
     a_macro_in_itself: "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}" => Render { .. },
     macros_in_each_other: "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}" => Render { .. },
@@ -153,7 +153,7 @@ hostile! {
     comparing_lists: format!("{{% set a = range(10000)|list %}}{{% set b = range(10000)|list %}}{}", endless("{% if a == b %}{% endif %}")) => OutOfTime { .. } | OutOfFuel { .. },
     comparing_lists_of_megabytes: format!("{MEGABYTE}{{% set l = [a, a, a, a, a, a, a, a] %}}{}", endless("{% if l == l|reverse %}{% endif %}")) => TooLarge { .. },
     sorting_megabytes: format!("{MEGABYTE}{}", endless(&format!("{{% if [{}]|sort %}}{{% endif %}}", "a, ".repeat(100)))) => OutOfTime { .. } | TooLarge { .. },
-    sorting_again: format!("{{% set a = range(10000)|list %}}{}", endless("{% if a|sort|unique %}{% endif %}")) => TooLarge { .. },
+    sorting_again: format!("{{% set a = range(10000)|list %}}{}", endless("{% if a|sort|unique %}{% endif %}")) => TooLarge { .. } | OutOfTime { .. },
     splitting_again: format!("{MEGABYTE}{}", endless("{% if a.split('0') %}{% endif %}")) => TooLarge { .. } | OutOfTime { .. },
 }
 
