@@ -32,6 +32,8 @@ mod storage;
 mod temp;
 
 pub use error::{Foreign, FormatError};
+#[cfg(feature = "gguf")]
+pub use map::open_regular;
 pub use quant::QuantType;
 pub use storage::Bytes;
 #[cfg(feature = "gguf")]

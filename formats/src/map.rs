@@ -4,7 +4,7 @@
 //! a regular file before touching it (opening a FIFO would block, `/dev/zero` never ends) and hands on [`Bytes`].
 
 use std::{
-    fs::{self, File, FileType},
+    fs::{self, File, FileType, Metadata},
     io::{self, Read},
     ops::Range,
     path::Path,
@@ -29,16 +29,7 @@ pub enum Load {
 /// The bytes of the regular file at `path`.
 pub(crate) fn load(path: &Path, how: Load) -> Result<Bytes, FormatError> {
     let failed = |action| move |source| FormatError::Io { action, path: path.to_owned(), source };
-    let regular = |kind: FileType| match refusal(kind) {
-        Some(kind) => Err(FormatError::NotRegularFile { path: path.to_owned(), kind }),
-        None => Ok(()),
-    };
-    // Asked once by name, because opening a FIFO waits for its writer, and once of the open file, because the
-    // name may have been given to something else in between.
-    regular(fs::metadata(path).map_err(failed("open"))?.file_type())?;
-    let file = File::open(path).map_err(failed("open"))?;
-    let metadata = file.metadata().map_err(failed("open"))?;
-    regular(metadata.file_type())?;
+    let (file, metadata) = open_regular(path)?;
     let too_large = |_| failed("load")(io::Error::from(io::ErrorKind::FileTooLarge));
     let len = usize::try_from(metadata.len()).map_err(too_large)?;
     if len == 0 {
@@ -54,6 +45,24 @@ pub(crate) fn load(path: &Path, how: Load) -> Result<Bytes, FormatError> {
         return Err(FormatError::FileChanged { path: path.to_owned(), expected: len as u64, found });
     }
     Ok(bytes)
+}
+
+/// Opens a file to be read, and no folder, device or pipe: a pipe would be waited for.
+///
+/// # Errors
+/// [`FormatError::NotRegularFile`]; [`FormatError::Io`] if the system refuses.
+pub fn open_regular(path: &Path) -> Result<(File, Metadata), FormatError> {
+    let failed = |source| FormatError::Io { action: "open", path: path.to_owned(), source };
+    let regular = |metadata: Metadata| match refusal(metadata.file_type()) {
+        Some(kind) => Err(FormatError::NotRegularFile { path: path.to_owned(), kind }),
+        None => Ok(metadata),
+    };
+    // Asked once by name, because opening a FIFO waits for its writer, and once of the open file, because the
+    // name may have been given to something else in between.
+    regular(fs::metadata(path).map_err(failed)?)?;
+    let file = File::open(path).map_err(failed)?;
+    let metadata = regular(file.metadata().map_err(failed)?)?;
+    Ok((file, metadata))
 }
 
 /// A mapped file.

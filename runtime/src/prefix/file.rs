@@ -12,24 +12,20 @@
 //!
 //! Saving writes a temporary file and renames it, so that whoever looks sees the old file or the new one. Loading reads
 //! and checks everything before anything becomes part of the cache. Whoever saves holds the lock of `NAME.lock` beside
-//! it alone, whoever loads shares it; nobody waits for it.
+//! it; nobody waits for it.
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, BufReader, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use halfbyte_formats::{FormatError, TempFile};
+use halfbyte_formats::{FormatError, TempFile, open_regular};
 use halfbyte_kernels::{KV_PAGE, KvType};
 
-use super::{
-    Key, PrefixCache, each_path,
-    fingerprint::Hash,
-    lock::{Holder, Lock},
-};
+use super::{Key, PrefixCache, each_path, fingerprint::Hash, lock::Lock};
 use crate::{
     FactorSet, RuntimeError,
     kv::{KvCache, Page},
@@ -50,10 +46,12 @@ const TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Int8];
 
 impl PrefixCache {
     /// Saves all prefixes in the file `path`, in place of what it was, in one step. Returns how many pages that are.
+    /// Beside it stays an empty file, `path` and `.lock`.
     ///
     /// # Errors
-    /// [`RuntimeError::Format`] if the system refuses; with [`io::ErrorKind::WouldBlock`] if somebody else uses the
-    /// file; [`RuntimeError::OutOfMemory`]. The file is then what it was.
+    /// [`RuntimeError::Format`] if the system refuses, if `path` is a folder, device or pipe, or, with
+    /// [`io::ErrorKind::WouldBlock`], if somebody else is saving the file; [`RuntimeError::OutOfMemory`]. The file is
+    /// then what it was.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<usize, RuntimeError> {
         self.save_through(path.as_ref(), |file| Box::new(file))
     }
@@ -65,7 +63,10 @@ impl PrefixCache {
         through: impl for<'a> FnOnce(&'a File) -> Box<dyn Write + 'a>,
     ) -> Result<usize, RuntimeError> {
         let failed = |action| io_error(action, path);
-        let _lock = Lock::of(lock_file(path)?, Holder::Alone).map_err(failed("lock"))?;
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(FormatError::NotRegularFile { path: path.to_owned(), kind: "not a regular file" }.into());
+        }
+        let _lock = Lock::of(lock_file(path)?).map_err(failed("lock"))?;
         TempFile::sweep(path);
         let (temp, file) = TempFile::beside(path)?;
         let entries = self.shared_entries()?;
@@ -127,25 +128,19 @@ impl PrefixCache {
     ///
     /// # Errors
     /// [`RuntimeError::PrefixFile`] if a single byte is not what was written, or was written for another model;
-    /// [`RuntimeError::Format`] if the system refuses, with [`io::ErrorKind::WouldBlock`] if somebody is saving the
-    /// file; [`RuntimeError::BudgetExceeded`], [`RuntimeError::OutOfMemory`]. The cache is then what it was; only if
-    /// memory ends when all has been checked, it may have got a part.
+    /// [`RuntimeError::Format`] if the system refuses, or `path` is a folder, device or pipe;
+    /// [`RuntimeError::BudgetExceeded`], [`RuntimeError::OutOfMemory`]. The cache is then what it was; only if memory
+    /// ends it may have given up entries for it, or, when all has been checked, have got a part.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<usize, RuntimeError> {
         let path = path.as_ref();
-        let failed = |action| io_error(action, path);
-        let file = File::open(path).map_err(failed("open"))?;
-        let _lock = Lock::of(lock_file(path)?, Holder::Shared).map_err(failed("lock"))?;
-        let meta = file.metadata().map_err(failed("read"))?;
-        if !meta.is_file() {
-            return Err(failed("read")(io::ErrorKind::InvalidInput.into()).into());
-        }
+        let (file, meta) = open_regular(path)?;
         let mut source = Source { inner: BufReader::with_capacity(BUFFER, file), path, offset: 0, left: meta.len() };
         self.read(&mut source)
     }
 
     pub(super) fn read(&self, source: &mut Source<'_, impl Read>) -> Result<usize, RuntimeError> {
         let invalid = |what, offset| RuntimeError::PrefixFile { what, offset };
-        let head: [u8; HEAD] = source.array("head")?;
+        let head: [u8; HEAD] = source.array()?;
         let [magic, counts, fingerprint, sum] = words(&head);
         if magic != u64::from_le_bytes(MAGIC) {
             return Err(invalid("not a file of prefixes", 0));
@@ -164,7 +159,7 @@ impl PrefixCache {
         let (mut lease, mut read, mut bytes) = (model.budget().lease(), Vec::<Stored>::new(), 0);
         for number in 0..count {
             let at = source.offset;
-            let head: [u8; HEAD] = source.array("entry")?;
+            let head: [u8; HEAD] = source.array()?;
             let [kinds, place, page_bytes, sum] = words(&head);
             let factors = FACTORS.get(kinds as u32 as usize).ok_or(invalid("unknown rotation factors", at))?;
             let kv = TYPES.get((kinds >> 32) as usize).ok_or(invalid("unknown type of keys and values", at + 4))?;
@@ -176,13 +171,16 @@ impl PrefixCache {
             if !follows || !(1..=KV_PAGE).contains(&tokens) {
                 return Err(invalid("an entry that follows no other", at + 8));
             }
-            if page_bytes != KvCache::page_bytes(model.config(), *kv)? as u64 || source.left < page_bytes {
+            if page_bytes != KvCache::page_bytes(model.config(), *kv)? as u64 {
                 return Err(invalid("a page of another size", at + 16));
             }
+            if source.left < page_bytes {
+                return Err(invalid("the file is cut short", at + 16));
+            }
             let mut ids = vec![0; 4 * tokens];
-            source.fill(&mut ids, "tokens")?;
+            source.fill(&mut ids)?;
             let mut page = KvCache::new_page(&mut lease, model.config(), *kv)?;
-            source.fill(&mut page, "page")?;
+            source.fill(&mut page)?;
             if entry_sum(&head[..HEAD - 8], number as usize, &ids, &page) != sum {
                 return Err(invalid("wrong checksum of an entry", at + 24));
             }
@@ -242,25 +240,23 @@ pub(super) struct Source<'a, R> {
 }
 
 impl<R: Read> Source<'_, R> {
-    fn fill(&mut self, out: &mut [u8], what: &'static str) -> Result<(), RuntimeError> {
-        let cut_off = RuntimeError::PrefixFile { what, offset: self.offset };
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), RuntimeError> {
+        let cut_short = RuntimeError::PrefixFile { what: "the file is cut short", offset: self.offset };
         let len = out.len() as u64;
-        self.left = self.left.checked_sub(len).ok_or(cut_off)?;
+        let Some(left) = self.left.checked_sub(len) else { return Err(cut_short) };
         match self.inner.read_exact(out) {
             Ok(()) => {}
             // Somebody made the file shorter.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(RuntimeError::PrefixFile { what, offset: self.offset });
-            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(cut_short),
             Err(error) => return Err(io_error("read", self.path)(error).into()),
         }
-        self.offset += len;
+        (self.left, self.offset) = (left, self.offset + len);
         Ok(())
     }
 
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], RuntimeError> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RuntimeError> {
         let mut out = [0; N];
-        self.fill(&mut out, what)?;
+        self.fill(&mut out)?;
         Ok(out)
     }
 }
@@ -279,7 +275,7 @@ fn entry_sum(head: &[u8], number: usize, tokens: &[u8], page: &[u8]) -> u64 {
     Hash::new().add(head).add(&(number as u64).to_le_bytes()).add(tokens).add(page).sum()
 }
 
-/// The file that who reads or writes `path` locks: not the file itself, which a rename replaces.
+/// The file that who writes `path` locks: not the file itself, which a rename replaces.
 fn lock_file(path: &Path) -> Result<File, RuntimeError> {
     let mut name = OsString::from(path);
     name.push(".lock");

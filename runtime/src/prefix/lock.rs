@@ -7,16 +7,7 @@
 
 use std::{fs::File, io};
 
-/// Who may hold a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
-    /// Nobody else.
-    Alone,
-    /// Others who share it, too.
-    Shared,
-}
-
-/// A locked file.
+/// A file that nobody else has locked.
 ///
 /// It is unlocked when this is dropped, not by being closed alone: a process that another thread starts just then has
 /// the file as well, until it runs its program, and would hold the lock for as long.
@@ -28,8 +19,8 @@ impl Lock {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if another holds the lock; what the system says.
-    pub(super) fn of(file: File, holder: Holder) -> io::Result<Self> {
-        try_lock(&file, holder)?;
+    pub(super) fn of(file: File) -> io::Result<Self> {
+        try_lock(&file)?;
         Ok(Self(file))
     }
 }
@@ -42,12 +33,8 @@ impl Drop for Lock {
 }
 
 #[cfg(not(target_os = "android"))]
-fn try_lock(file: &File, holder: Holder) -> io::Result<()> {
-    let locked = match holder {
-        Holder::Alone => file.try_lock(),
-        Holder::Shared => file.try_lock_shared(),
-    };
-    Ok(locked?)
+fn try_lock(file: &File) -> io::Result<()> {
+    Ok(file.try_lock()?)
 }
 
 #[cfg(not(target_os = "android"))]
@@ -56,12 +43,8 @@ fn unlock(file: &File) -> io::Result<()> {
 }
 
 #[cfg(target_os = "android")]
-fn try_lock(file: &File, holder: Holder) -> io::Result<()> {
-    let operation = match holder {
-        Holder::Alone => libc::LOCK_EX,
-        Holder::Shared => libc::LOCK_SH,
-    };
-    flock(file, operation | libc::LOCK_NB)
+fn try_lock(file: &File) -> io::Result<()> {
+    flock(file, libc::LOCK_EX | libc::LOCK_NB)
 }
 
 #[cfg(target_os = "android")]

@@ -12,11 +12,7 @@ use std::{
 
 use halfbyte_formats::{FormatError, gguf::Gguf};
 
-use super::{
-    fingerprint::Hash,
-    lock::{Holder, Lock},
-    *,
-};
+use super::{fingerprint::Hash, lock::Lock, *};
 use crate::{
     Budget, BudgetMode, CancelToken, LoadOptions, RuntimeError,
     exec::Scratch,
@@ -182,9 +178,9 @@ fn hostile_numbers() {
     let prefixes = PrefixCache::new(&model, usize::MAX);
     for (at, value, message) in [
         (8, 2, "unknown version"),
-        (12, u32::MAX, "entry"),
+        (12, u32::MAX, "cut short"),
         (12, 1, "bytes after the end"),
-        (12, 3, "entry"),
+        (12, 3, "cut short"),
         (16, 0, "made with another"),
         (32, 2, "unknown rotation"),
         (36, 3, "unknown type"),
@@ -195,7 +191,7 @@ fn hostile_numbers() {
         (48, u32::MAX, "a page of another size"),
         (52, 1, "a page of another size"),
         (second + 8, 2, "follows no other"),
-        (second + 12, 7, "page"),
+        (second + 12, 7, "cut short"),
     ] {
         let mut bytes = bytes.clone();
         bytes[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
@@ -237,9 +233,8 @@ fn other_models_and_places() {
         let found = PrefixCache::new(&other, usize::MAX).load(folder.file()).expect_err("another model").to_string();
         assert!(found.contains("another model"), "{found}");
     }
-    for place in [folder.0.join("absent"), folder.0.clone()] {
-        assert!(matches!(prefixes.load(&place), Err(RuntimeError::Format(FormatError::Io { .. }))), "{place:?}");
-    }
+    let absent = folder.0.join("absent");
+    assert!(matches!(prefixes.load(absent), Err(RuntimeError::Format(FormatError::Io { .. }))));
     let nowhere = folder.0.join("no/such/folder");
     assert!(matches!(prefixes.save(nowhere), Err(RuntimeError::Format(FormatError::Io { .. }))));
 }
@@ -286,24 +281,44 @@ fn two_processes_do_not_meet() {
     let folder = Folder::new("lock");
     let prefixes = filled(&model(), &[(KvType::F16, 1, 70)]);
     prefixes.save(folder.file()).expect("a file");
-    let lock = |holder| {
-        let file = File::open(folder.0.join("prefixes.lock")).expect("the file");
-        Lock::of(file, holder).expect("nobody else has it")
-    };
-    let busy = |found: Result<usize, RuntimeError>| match found {
+    let file = File::open(folder.0.join("prefixes.lock")).expect("the file");
+    let lock = Lock::of(file).expect("nobody else has it");
+    match prefixes.save(folder.file()) {
         Err(RuntimeError::Format(FormatError::Io { action: "lock", source, .. })) => {
-            source.kind() == io::ErrorKind::WouldBlock
+            assert_eq!(source.kind(), io::ErrorKind::WouldBlock);
         }
         other => panic!("{other:?}"),
-    };
-    let alone = lock(Holder::Alone);
-    assert!(busy(prefixes.save(folder.file())) && busy(prefixes.load(folder.file())));
-    drop(alone);
-    let shared = lock(Holder::Shared);
-    assert!(busy(prefixes.save(folder.file())));
-    prefixes.load(folder.file()).expect("readers share");
-    drop(shared);
+    }
+    prefixes.load(folder.file()).expect("what is there is whole");
+    drop(lock);
     prefixes.save(folder.file()).expect("free again");
+}
+
+/// Neither waited for nor replaced, and nothing is left beside them.
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_used() {
+    let folder = Folder::new("pipe");
+    let prefixes = filled(&model(), &[(KvType::F16, 1, 70)]);
+    let pipe = folder.0.join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    for path in [folder.0.clone(), pipe].into_iter().take(if made.is_ok_and(|made| made.success()) { 2 } else { 1 }) {
+        for found in [prefixes.save(&path), prefixes.load(&path)] {
+            assert!(matches!(found, Err(RuntimeError::Format(FormatError::NotRegularFile { .. }))), "{found:?}");
+        }
+    }
+    assert!(fs::read_dir(&folder.0).expect("a folder").count() <= 1);
+}
+
+/// Whoever only reads needs no right to write.
+#[test]
+fn loading_leaves_nothing_behind() {
+    let folder = Folder::new("read");
+    let prefixes = filled(&model(), &[(KvType::F16, 1, 70)]);
+    prefixes.save(folder.file()).expect("a file");
+    fs::remove_file(folder.0.join("prefixes.lock")).expect("its lock");
+    prefixes.load(folder.file()).expect("the file");
+    assert_eq!(fs::read_dir(&folder.0).expect("a folder").count(), 1);
 }
 
 /// What the prefixes of the tests below take to be written: the head, and three writes for each of six pages.
