@@ -181,7 +181,7 @@ pub enum RuntimeError {
     #[error("a worker thread panicked")]
     WorkerPanicked,
     /// The model has no vocabulary, so text cannot be used with it.
-    #[error("the model has no vocabulary: use token ids")]
+    #[error("the model has no vocabulary, so it has no use for text")]
     NoVocabulary,
     /// The model has no multi-token-prediction layer.
     #[error("the model has no multi-token-prediction layer (is its mtp- file beside it?)")]

@@ -72,13 +72,15 @@ impl Checkpoint {
         let dir = dir.as_ref();
         let config = Document::open(&dir.join("config.json"))?;
         let architecture = config.text("architectures.0")?;
-        let mut weights = Weights::open(dir)?;
-        let (mut trunk, mtp) = match architecture {
-            "Qwen2ForCausalLM" | "MiMoForCausalLM" => mimo::plan(&config, &mut weights)?,
-            "Phi3ForCausalLM" => (phi3::plan(&config, &mut weights)?, None),
-            "PhiMoEForCausalLM" | "PhimoeForCausalLM" => (phimoe::plan(&config, &mut weights)?, None),
+        // Decided first: weights are a long download.
+        let plan: fn(&Document, &mut Weights) -> Result<_, FormatError> = match architecture {
+            "Qwen2ForCausalLM" | "MiMoForCausalLM" => mimo::plan,
+            "Phi3ForCausalLM" => |config, weights| Ok((phi3::plan(config, weights)?, None)),
+            "PhiMoEForCausalLM" | "PhimoeForCausalLM" => |config, weights| Ok((phimoe::plan(config, weights)?, None)),
             _ => return Err(config.wrong("architectures.0", ARCHITECTURES)),
         };
+        let mut weights = Weights::open(dir)?;
+        let (mut trunk, mtp) = plan(&config, &mut weights)?;
         weights.finish()?;
         // Models have no name inside the directory; the directory's own is the best there is.
         let name = dir.canonicalize().ok().and_then(|dir| Some(dir.file_name()?.to_str()?.to_owned()));

@@ -24,7 +24,7 @@ pub enum TokenizerError {
         supported: &'static str,
     },
     /// The pre-tokenizer is not known here; guessing one would change the ids.
-    #[error("pre-tokenizer {found:?} is not supported (supported: {supported}); an option can choose one")]
+    #[error("{} is not supported (supported: {supported})", if found.is_empty() { "no pre-tokenizer".to_owned() } else { format!("pre-tokenizer {found:?}") })]
     UnknownPre {
         /// `tokenizer.ggml.pre` of the file, or the one given as an option; empty if the file has none.
         found: String,
