@@ -2,13 +2,21 @@
 //!
 //! A value that no model could accept is refused here, so that it is a usage error (exit code 2) and not a failure.
 
-use std::{fs, ops::RangeInclusive, path::Path, str::FromStr};
+use std::{
+    fs,
+    hash::{BuildHasher, RandomState},
+    io::{self, Read},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::Context;
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use halfbyte::{
     Compat, DEFAULT_SEED, Isa, KvType, LoadOptions, Model, RopeFactors, Sampling, SessionOptions,
     chat::{ChatTemplate, Message},
+    text::TokenizerOptions,
 };
 
 use crate::{bundled, source::Source};
@@ -47,14 +55,35 @@ pub(crate) struct ComputeArgs {
     #[arg(long, value_name = "N", value_parser = count(1, MAX_THREADS))]
     pub(crate) threads: Option<usize>,
     /// Use this instruction set instead of the best one this machine has
-    #[arg(long, value_name = "NAME", value_parser = isa)]
+    #[arg(long, value_name = "NAME", value_parser = named(Isa::available().map(Isa::name), Isa::from_name))]
     pub(crate) isa: Option<Isa>,
-    /// Compute as the model's authors do (reference) or, to compare logits with it, as llama.cpp does
-    #[arg(long, value_name = "ENGINE", default_value = "reference", value_parser = compat)]
+    /// Compute as the model's authors do, or, to compare logits with it, as llama.cpp does
+    #[arg(long, value_name = "ENGINE", default_value = "reference",
+          value_parser = named(["reference", "llama.cpp"], Compat::from_name))]
     compat: Compat,
-    /// Rotation factors of a LongRoPE model: auto (by the length of the text), short or long
-    #[arg(long, value_name = "SET", default_value = "auto", value_parser = rope_factors)]
+    /// Rotation factors of a LongRoPE model: auto goes by the length of the text
+    #[arg(long, value_name = "SET", default_value = "auto",
+          value_parser = named(["auto", "short", "long"], RopeFactors::from_name))]
     rope_factors: RopeFactors,
+    #[command(flatten)]
+    vocabulary: VocabularyArgs,
+}
+
+/// How text becomes tokens.
+#[derive(clap::Args)]
+pub(crate) struct VocabularyArgs {
+    /// Cut text into words as this pre-tokenizer does, not as the one that the file names, if it names one
+    #[arg(long, value_name = "NAME", value_parser = ["qwen2", "dbrx", "gpt-4o", "llama-bpe"])]
+    pre: Option<String>,
+}
+
+impl VocabularyArgs {
+    /// As options for a vocabulary.
+    pub(crate) fn options(&self) -> TokenizerOptions {
+        let mut options = TokenizerOptions::default();
+        options.pre.clone_from(&self.pre);
+        options
+    }
 }
 
 impl ComputeArgs {
@@ -65,6 +94,7 @@ impl ComputeArgs {
         options.isa = self.isa;
         options.compat = self.compat;
         options.rope_factors = self.rope_factors;
+        options.tokenizer = self.vocabulary.options();
         options
     }
 }
@@ -91,8 +121,8 @@ impl ContextArgs {
 /// How keys and values are stored.
 #[derive(clap::Args)]
 pub(crate) struct KvArg {
-    /// Store keys and values as f16, as int8 at half the size, or exactly, as f32
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv)]
+    /// How keys and values are stored: int8 takes half of what f16 does, f32 is exact
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = named(KV_TYPES.map(|(name, _)| name), kv))]
     pub(crate) kv: KvType,
 }
 
@@ -167,8 +197,8 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "R", default_value_t = Sampling::default().repeat_penalty,
           value_parser = |text: &str| number(text, 1e-6..=100.0))]
     repeat_penalty: f32,
-    /// Seed of the random choices: the same seed gives the same text
-    #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED)]
+    /// Seed of the random choices: the same seed gives the same text, "random" another one each time
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED, value_parser = seed)]
     seed: u64,
 }
 
@@ -196,29 +226,69 @@ pub(crate) fn context(min: u64) -> RangedU64ValueParser<usize> {
     count(min, MAX_CONTEXT)
 }
 
-/// Reads the name of an instruction set this machine has.
-fn isa(name: &str) -> Result<Isa, String> {
-    Isa::from_name(name).filter(|isa| isa.is_available()).ok_or_else(|| {
-        let names: Vec<&str> = Isa::available().map(|isa| isa.name()).collect();
-        format!("this machine has: {}", names.join(", "))
-    })
+/// What `--kv` knows.
+const KV_TYPES: [(&str, KvType); 3] = [("f16", KvType::F16), ("int8", KvType::Int8), ("f32", KvType::F32)];
+
+fn kv(name: &str) -> Option<KvType> {
+    KV_TYPES.into_iter().find(|(known, _)| *known == name).map(|(_, ty)| ty)
 }
 
-fn compat(name: &str) -> Result<Compat, String> {
-    Compat::from_name(name).ok_or_else(|| "expected reference or llama.cpp".to_owned())
+/// Reads one of `names`, which `find` knows; help and completions list them.
+pub(crate) fn named<T: Clone + Send + Sync + 'static>(
+    names: impl IntoIterator<Item = &'static str>,
+    find: impl Fn(&str) -> Option<T> + Clone + Send + Sync + 'static,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(move |name| find(&name).ok_or("not known here"))
 }
 
-fn rope_factors(name: &str) -> Result<RopeFactors, String> {
-    RopeFactors::from_name(name).ok_or_else(|| "expected auto, short or long".to_owned())
-}
-
-fn kv(name: &str) -> Result<KvType, String> {
-    match name {
-        "f16" => Ok(KvType::F16),
-        "f32" => Ok(KvType::F32),
-        "int8" => Ok(KvType::Int8),
-        _ => Err("expected f16, int8 or f32".to_owned()),
+/// Reads a seed.
+fn seed(text: &str) -> Result<u64, String> {
+    // Hashers begin at random.
+    if text == "random" {
+        Ok(RandomState::new().hash_one(0))
+    } else {
+        text.parse().map_err(|_| "expected a number from 0 on, or random".to_owned())
     }
+}
+
+/// The text to begin with; a newline at its very end is not part of it.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Prompt {
+    /// The prompt; - reads it from stdin
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Read the prompt from a file; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Prompt {
+    /// The text.
+    pub(crate) fn read(self) -> anyhow::Result<String> {
+        let mut text = match (self.prompt, self.file) {
+            (Some(text), _) if text != "-" => return Ok(text),
+            (_, file) => read_text(&file.unwrap_or_else(|| "-".into()))?,
+        };
+        // Editors and `echo` add it; a model would take it for the end of a line.
+        if text.ends_with('\n') {
+            text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// The text of a file, or of stdin if `path` is `-`.
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
+        return Ok(text);
+    }
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Reads a number in `range`; NaN is in none.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use halfbyte::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::{
@@ -11,6 +12,11 @@ use tracing_subscriber::{
 
 /// Exit code of a program that Ctrl-C ended, as shells have it.
 pub(crate) const INTERRUPTED: i32 = 130;
+
+/// From now on Ctrl-C, and where there are such, the signals that end a program or its terminal, call `handler`.
+pub(crate) fn on_interrupt(handler: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+}
 
 /// Prints `error` and what caused it, one line each.
 pub(crate) fn report(error: &anyhow::Error) {

@@ -1,7 +1,8 @@
 //! `halfbyte`: run, measure, inspect and convert language models from the command line.
 //!
 //! This crate is the only place where arguments are parsed and terminals are written to; the libraries take options
-//! and return values. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused.
+//! and return values. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused, 130
+//! stopped by Ctrl-C.
 
 mod args;
 mod bundled;
@@ -10,9 +11,12 @@ mod console;
 mod output;
 mod source;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, ErrorKind},
+    process::ExitCode,
+};
 
-use clap::{ArgAction, Parser};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 
 /// Run language models on phones and small CPUs.
 #[derive(Parser)]
@@ -36,19 +40,31 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C. Errors go
 to stderr.";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&numbers(Cli::command()).get_matches()).unwrap_or_else(|error| error.exit());
     console::trace(cli.verbose);
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has seen enough: `halfbyte … | head`.
-        Err(error) if stdout_closed(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            console::report(&error);
-            ExitCode::FAILURE
-        }
+        Err(error) => match of_stdout(&error) {
+            // Whoever read our output has seen enough: `halfbyte … | head`.
+            Some(ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
+            kind => {
+                console::report(&if kind.is_some() { error.context("cannot write to stdout") } else { error });
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
-fn stdout_closed(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// The same with options that may be given a negative number: those that have no use for it say so, each by its name.
+fn numbers(command: Command) -> Command {
+    let each = |arg: Arg| {
+        let is_option = !arg.is_positional() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(is_option)
+    };
+    command.mut_args(each).mut_subcommands(numbers)
+}
+
+/// What the system said, without more, which only output does: whatever else is read or written says what it is.
+fn of_stdout(error: &anyhow::Error) -> Option<ErrorKind> {
+    error.chain().next()?.downcast_ref().map(io::Error::kind)
 }

@@ -13,11 +13,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use clap::builder::TypedValueParser;
 use halfbyte_formats::{FormatError, QuantType, gguf::GgufFile, quant::Mix};
 use indicatif::{BinaryBytes, ProgressBar};
 use rayon::prelude::*;
 
-use crate::console;
+use crate::{args::named, console};
 
 /// Bytes of a tensor that are made before they are written.
 const PART_BYTES: usize = 16 << 20;
@@ -47,6 +48,7 @@ impl OutputArgs {
 
     fn vacant(&self, path: &Path) -> anyhow::Result<()> {
         match fs::metadata(path) {
+            _ if path == Path::new("-") => bail!("a model file cannot be written to stdout"),
             Ok(found) if found.is_dir() => bail!("{} is a directory", path.display()),
             // The file would take the place of a device or a pipe, not be written to it.
             Ok(found) if !found.is_file() => bail!("{} is not a regular file", path.display()),
@@ -60,11 +62,10 @@ impl OutputArgs {
     pub(crate) fn remove_on_interrupt(&self, also: Option<&Path>) -> anyhow::Result<()> {
         let targets: Vec<PathBuf> =
             [Some(self.out.as_path()), also].into_iter().flatten().map(Path::to_owned).collect();
-        let handler = move || {
+        console::on_interrupt(move || {
             targets.iter().for_each(|target| remove_unfinished(target));
             process::exit(console::INTERRUPTED);
-        };
-        ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+        })
     }
 
     /// Refuses to write over `input`.
@@ -90,11 +91,9 @@ fn remove_unfinished(target: &Path) {
     }
 }
 
-/// A number format by the name it has on the command line.
-pub(crate) fn mix(name: &str) -> Result<Mix, String> {
-    const NAMES: [&str; 9] = ["f32", "f16", "bf16", "q8_0", "q6_k", "q5_0", "q4_0", "q4_k_m", "q4_mixed"];
-    let known = NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
-    Mix::from_name(name).filter(|_| known).ok_or_else(|| format!("expected one of {}", NAMES.join(", ")))
+/// Reads a number format by the name it has on the command line.
+pub(crate) fn mix() -> impl TypedValueParser<Value = Mix> {
+    named(["f32", "f16", "bf16", "q8_0", "q6_k", "q5_0", "q4_0", "q4_k_m", "q4_mixed"], Mix::from_name)
 }
 
 /// Writes the tensor `name` row by row: `fill` gets the number of a row, from 0, and its `row_bytes` bytes. Rows are
@@ -171,6 +170,7 @@ impl Written {
 
 /// Says on stdout what is at `path`, and that writing it began at `start`.
 pub(crate) fn wrote(path: &Path, start: Instant) -> io::Result<()> {
-    let (bytes, seconds) = (fs::metadata(path)?.len(), start.elapsed().as_secs_f64());
+    // Only a moment ago it was there.
+    let (bytes, seconds) = (fs::metadata(path).map_or(0, |file| file.len()), start.elapsed().as_secs_f64());
     writeln!(io::stdout(), "wrote {}: {} in {seconds:.1} s", path.display(), BinaryBytes(bytes))
 }

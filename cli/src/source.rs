@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use halfbyte::{Gguf, LoadOptions, Model};
+use halfbyte::{Gguf, LoadOptions, Model, RuntimeError, text::TokenizerError};
 
 use crate::{
     bundled::{self, Bundled},
@@ -74,7 +74,7 @@ impl Source {
             }
             Self::Bundled(model) => Model::from_gguf(&Gguf::from_bytes(model.trunk)?, None, options),
         };
-        model.with_context(|| format!("cannot load {self}"))
+        model.map_err(|error| self.cannot_load(error))
     }
 
     /// Loads the model with its multi-token-prediction layer: from the file itself if it is in there, else from
@@ -90,7 +90,14 @@ impl Source {
                 None => None,
             },
         };
-        Model::from_gguf(&trunk, mtp.as_ref(), options).with_context(|| format!("cannot load {self}"))
+        Model::from_gguf(&trunk, mtp.as_ref(), options).map_err(|error| self.cannot_load(error))
+    }
+
+    /// What to say if it cannot be loaded.
+    pub(crate) fn cannot_load(&self, error: RuntimeError) -> anyhow::Error {
+        let unknown_pre = matches!(error, RuntimeError::Tokenizer(TokenizerError::UnknownPre { .. }));
+        let way_out = if unknown_pre { " (--pre says how its text is cut into words)" } else { "" };
+        anyhow::Error::new(error).context(format!("cannot load {self}{way_out}"))
     }
 
     /// Says on stderr what will make the model slow.

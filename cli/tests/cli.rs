@@ -104,6 +104,11 @@ fn wrong_usage_exits_with_2() {
     assert!(run_with(&["--temp=-1"]).contains("0.0 to 100.0"), "the range is named");
     assert!(run_with(&["--isa", "mmx"]).contains("scalar"), "what there is is named");
     run_with(&["-f", "both"]);
+    assert!(run_with(&["--stop="]).contains("--stop"));
+    for option in ["--temp", "--seed", "-n"] {
+        // Not taken for an option.
+        assert!(run_with(&[option, "-1"]).contains("invalid value '-1'"), "{option}");
+    }
     run_with(&["--no-such-option"]);
     on_model("run", &[]).fails(2);
     for tokens in ["", "1,x", "-1", "4294967296", "@/no/such/file"] {
@@ -124,7 +129,6 @@ fn failures_exit_with_1_and_say_why() {
         ("run", &["-p", "xxxx", "--ctx", "3"], "(--ctx; this model has at most 16384)"),
         ("run", &["-p", ""], "the prompt is empty"),
         ("run", &["-f", "/no/such/file"], "cannot read /no/such/file"),
-        ("run", &["--no-echo", "-p", "x", "--stop", ""], "stop strings is 0 bytes long"),
         ("logits", &["--tokens", "1,261"], "token 261 is outside the vocabulary of 261 tokens"),
         ("perplexity", &["--file", "/no/such/file"], "cannot read /no/such/file"),
         ("tokenize", &["--file", "/no/such/file"], "cannot read /no/such/file"),
@@ -372,7 +376,7 @@ fn a_file_cannot_write_to_the_terminal() {
 }
 
 /// `chat` on the tiny model with `input` on its stdin.
-fn chat(arguments: &[&str], input: &str) -> Done {
+fn chat(arguments: &[&str], input: impl AsRef<[u8]>) -> Done {
     let model = model();
     let model = model.to_str().expect("UTF-8");
     run_with(["chat", model, "--temp", "0", "-n", "12"].iter().chain(arguments), input)
@@ -431,10 +435,30 @@ fn what_the_user_types_is_text() {
 fn a_full_context_is_told_and_loses_nothing() {
     let long = "x".repeat(100);
     let done = chat_bundled(&["--ctx", "50"], &format!("who?\n{long}\n/stats\nwhy?\n/stats\n"));
-    assert!(done.stderr.contains("not sent: it takes 113 tokens, and 26 of 50 are used"), "{}", done.stderr);
+    assert!(done.stderr.contains("not sent: it takes 107 tokens, and 4 of 50 are used"), "{}", done.stderr);
     assert!(done.stderr.contains("(cut short: the context of 50 tokens is full"), "{}", done.stderr);
     assert_eq!((fill(&done), prompts(&done)), (vec![26, 50], vec![14, 16]));
+    assert!(done.code == Some(1) && done.stderr.ends_with("error: 1 of the turns got no answer\n"), "{done:?}");
+}
+
+/// The older half of the turns is, and what was said before them is not.
+#[test]
+fn turns_are_forgotten_where_the_context_ends() {
+    let talk = |text: &str| chat_bundled(&["--system", "Be brief.", "--ctx", "110"], text);
+    let done = talk("who?\nwhy?\nwhen?\n/stats\n");
+    assert_eq!((fill(&done).len(), done.stderr.contains("forgotten")), (1, false), "{}", done.stderr);
+    let long = "and where was it, and how?";
+    let done = talk(&format!("who?\nwhy?\nwhen?\n{long}\n/stats\n"));
+    assert!(done.stderr.contains("(the context is full: 2 of 3 turns are forgotten)"), "{}", done.stderr);
+    assert!(prompts(&done)[0] > long.len(), "the rest is run again: {}", done.stderr);
     done.ok();
+}
+
+#[test]
+fn a_line_that_is_no_text_ends_nothing() {
+    let done = chat(&[], b"h\xff\xfe\nwho?\n/stats\n");
+    assert!(done.stderr.contains("not sent: the line is not UTF-8"), "{}", done.stderr);
+    assert_eq!((fill(&done).len(), done.code), (1, Some(1)), "{}", done.stderr);
 }
 
 #[test]
@@ -465,8 +489,7 @@ fn a_template_can_refuse_a_turn() {
     let template = file("refusing.jinja", source);
     let done = chat(&["--template", &template], "yes\n/stats\nno\n/stats\n");
     assert!(done.stderr.contains("not sent: the chat template refuses this conversation: not that"), "{}", done.stderr);
-    assert_eq!(fill(&done), [3 + 12, 3 + 12]);
-    done.ok();
+    assert_eq!((fill(&done), done.code), (vec![3 + 12, 3 + 12], Some(1)));
 }
 
 #[test]
@@ -532,6 +555,68 @@ fn ctrl_c_stops_the_answer_and_then_the_program() {
     assert!(notes.next().is_some_and(|line| line.contains("of 16384 tokens")));
     interrupt();
     assert_eq!(child.wait().expect("ends").code(), Some(130));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_text_where_it_is() {
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let arguments = ["run", model, "-p", "x", "-n", "100000", "--ctx", "16384", "--ignore-eos"];
+    for format in [&[][..], &["--json"]] {
+        let mut child = halfbyte(arguments.iter().chain(format)).spawn().expect("starts");
+        let mut stdout = child.stdout.take().expect("a pipe");
+        let mut text = vec![0; 40];
+        if format.is_empty() {
+            stdout.read_exact(&mut text).expect("a text begins");
+        } else {
+            text.clear();
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        let kill = std::process::Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+        assert!(kill.expect("a shell").success());
+        stdout.read_to_end(&mut text).expect("its end");
+        let done = child.wait_with_output().expect("ends");
+        let notes = String::from_utf8_lossy(&done.stderr);
+        assert_eq!((done.status.code(), text.last()), (Some(130), Some(&b'\n')), "{notes}");
+        if format.is_empty() {
+            assert!(notes.contains("tokens/s"), "{notes}");
+        } else {
+            let report: Value = serde_json::from_slice(&text).expect("JSON");
+            assert_eq!(report["finish"], "cancelled");
+            assert!(report["tokens"].as_array().is_some_and(|tokens| !tokens.is_empty()));
+        }
+    }
+}
+
+#[test]
+fn text_comes_from_stdin_too() {
+    let ids = |done: Done| done.ok();
+    let expected = ids(on_model("tokenize", &["--text", "the end\n"]));
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    assert_eq!(ids(run_with(["tokenize", model, "--file", "-"], "the end\n")), expected);
+    let text = "the end, the very end";
+    let expected = on_model("perplexity", &["--file", &file("end.txt", text.as_bytes())]).ok();
+    assert_eq!(run_with(["perplexity", model, "--file", "-"], text).ok(), expected);
+    let all = ["-n", "5", "--temp", "0", "-p", text];
+    assert_eq!(run_with(["run", model, "-n", "5", "--temp", "0", "-f", "-"], text).ok(), on_model("run", &all).ok());
+}
+
+#[test]
+fn a_file_that_names_no_pre_tokenizer_can_be_told_one() {
+    let mut bytes = std::fs::read(model()).expect("the model");
+    let at = bytes.windows(5).position(|part| part == b"qwen2").expect("the architecture");
+    let pre = bytes[at + 5..].windows(5).rposition(|part| part == b"qwen2").expect("the pre-tokenizer") + at + 5;
+    bytes[pre + 4] = b'9';
+    let path = file("pre.gguf", &bytes);
+    let all = ["-p", "the", "-n", "3", "--temp", "0"];
+    let error = run(["run", &path].iter().chain(&all)).fails(1);
+    assert!(error.contains("pre-tokenizer \"qwen9\"") && error.contains("--pre"), "{error}");
+    let found = run(["run", &path, "--pre", "qwen2"].iter().chain(&all)).ok();
+    assert_eq!(found, on_model("run", &all).ok());
+    assert!(run(["tokenize", &path, "--text", "x", "--pre", "dbrx"]).ok().starts_with('['));
+    run(["tokenize", &path, "--text", "x", "--pre", "other"]).fails(2);
 }
 
 #[test]

@@ -257,7 +257,14 @@ fn misuse_is_refused_and_leaves_nothing_behind() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_leaves_nothing_behind() {
+fn whatever_ends_it_leaves_nothing_behind() {
+    for signal in ["INT", "TERM", "HUP"] {
+        interrupted_by(signal);
+    }
+}
+
+#[cfg(unix)]
+fn interrupted_by(signal: &str) {
     let folder = Folder::new("synth-interrupted");
     let other = folder.path(".big.gguf.tmp-0-0");
     fs::write(&other, "of another process").expect("written");
@@ -268,7 +275,7 @@ fn ctrl_c_leaves_nothing_behind() {
         assert!(child.try_wait().expect("a state").is_none(), "it ended before it wrote anything");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let done = std::process::Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    let done = std::process::Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status();
     assert!(done.expect("a shell").success());
     assert_eq!(child.wait().expect("ends").code(), Some(130));
     assert_eq!(folder.names(), [".big.gguf.tmp-0-0"]);

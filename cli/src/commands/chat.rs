@@ -1,9 +1,11 @@
 //! `halfbyte chat`: a conversation, one line a turn, in the format of the model's chat template.
 //!
 //! The program holds the messages; the session runs what is new in them. A turn that does not fit, fails or is stopped
-//! leaves the conversation as it was. What the user types is always text, so nobody can type a tag.
+//! leaves the conversation as it was; but if it does not fit because of the turns before it, the older half of these is
+//! forgotten. What the user types is always text, so nobody can type a tag.
 
 use std::{
+    fmt::Display,
     io::{self, BufRead, IsTerminal, Write},
     sync::{
         Arc,
@@ -11,7 +13,7 @@ use std::{
     },
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use halfbyte::{
     CancelToken, Finish, RuntimeError, Session, StopRules,
     chat::{ChatTemplate, Message},
@@ -30,7 +32,9 @@ const EXAMPLES: &str = "Examples:
   printf 'Who are you?\\nWhy?\\n' | halfbyte chat model.gguf --temp 0
 
 Each line is a turn. Ctrl-C stops an answer, and its turn is forgotten; with none
-running it ends the program, as the end of the input does.";
+running it ends the program, as the end of the input does. When the context is
+full, the older half of the turns is forgotten; what --system says never is.
+If the input is no terminal, a turn without an answer makes the exit code 1.";
 
 const COMMANDS: &str = "/help   this list
 /reset  forget the conversation and start a new one
@@ -68,97 +72,133 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     session.on_event(console::event);
     let mut chat = Chat {
         template: args.chat.template(&model)?,
+        beginning: args.chat.messages().len(),
         messages: args.chat.messages(),
         interrupt: Interrupt::install(session.cancel_token())?,
         session,
+        unanswered: 0,
     };
-    let beginning = chat.messages.len();
 
     let talking = io::stdin().is_terminal();
     if talking {
         console::note("/help lists commands, /quit ends");
     }
-    let mut lines = io::stdin().lock().lines();
+    let mut stdin = io::stdin().lock();
     loop {
         if talking {
             write!(io::stdout(), "> ")?;
             io::stdout().flush()?;
         }
-        let Some(line) = lines.next() else {
+        let mut line = Vec::new();
+        if stdin.read_until(b'\n', &mut line).context("cannot read stdin")? == 0 {
             if talking {
                 // The shell's prompt gets a line of its own.
                 writeln!(io::stdout())?;
             }
-            return Ok(());
+            break;
+        }
+        let Ok(line) = String::from_utf8(line) else {
+            chat.not_sent("the line is not UTF-8");
+            continue;
         };
-        let line = line.context("cannot read stdin")?;
+        let line = line.trim_end_matches(['\n', '\r']);
         match line.trim() {
             "" => {}
-            "/quit" => return Ok(()),
+            "/quit" => break,
             "/help" => console::note(COMMANDS),
-            "/reset" => chat.go_back(beginning, 0),
+            "/reset" => chat.go_back(args.chat.messages(), 0),
             "/stats" => chat.stats(),
             other => match other.strip_prefix('/') {
-                None => chat.turn(&line)?,
+                None => chat.turn(line)?,
                 Some(rest) if rest.starts_with('/') => chat.turn(rest)?,
                 Some(_) => console::note(&format!("unknown command {other:?}; /help lists commands")),
             },
         }
     }
+    ensure!(talking || chat.unanswered == 0, "{} of the turns got no answer", chat.unanswered);
+    Ok(())
 }
 
 struct Chat {
     session: Session,
     template: ChatTemplate,
     messages: Vec<Message>,
+    /// How many messages there are before the first turn; after them come pairs, a question and its answer.
+    beginning: usize,
     interrupt: Interrupt,
+    /// Turns that were not sent, or whose answer was stopped.
+    unanswered: usize,
 }
 
 impl Chat {
     /// Says `text` and prints the answer. What can be repaired by the user is told, and is no error.
     fn turn(&mut self, text: &str) -> anyhow::Result<()> {
-        let (messages, tokens) = (self.messages.len(), self.session.tokens().len());
+        let (kept, tokens) = (self.messages.clone(), self.session.tokens().len());
         self.interrupt.arm();
         let done = self.push(text).and_then(|()| self.answer());
         self.interrupt.disarm();
-        match done {
-            Ok(answer) => self.messages.push(Message::assistant(answer)),
-            Err(error) => {
-                self.go_back(messages, tokens);
-                match error.downcast_ref() {
-                    Some(RuntimeError::Cancelled) => console::note("(stopped)"),
-                    Some(RuntimeError::Chat(error)) => console::note(&format!("not sent: {error}")),
-                    Some(RuntimeError::ContextFull { need, context, used }) => console::note(&format!(
-                        "not sent: it takes {need} tokens, and {used} of {context} are used; \
-                         say less, or forget the conversation with /reset (--ctx gives more room)"
-                    )),
-                    _ => return Err(error),
+        let error = match done {
+            Ok(answer) => {
+                self.messages.push(Message::assistant(answer));
+                if self.session.finish() == Some(Finish::ContextFull) {
+                    let context = self.session.context();
+                    console::note(&format!("(cut short: the context of {context} tokens is full)"));
                 }
+                return Ok(());
             }
-        }
-        if self.session.finish() == Some(Finish::ContextFull) {
-            console::note(&format!(
-                "(cut short: the context of {} tokens is full; /reset starts a new conversation)",
-                self.session.context()
-            ));
+            Err(error) => error,
+        };
+        self.go_back(kept, tokens);
+        match error.downcast_ref() {
+            Some(RuntimeError::Cancelled) => {
+                self.unanswered += 1;
+                console::note("(stopped)");
+            }
+            Some(RuntimeError::Chat(error)) => self.not_sent(error),
+            Some(RuntimeError::ContextFull { need, context, used }) => self.not_sent(format_args!(
+                "it takes {need} tokens, and {used} of {context} are used; say less (--ctx gives more room)"
+            )),
+            _ => return Err(error),
         }
         Ok(())
     }
 
-    /// Forgets what came after these numbers of messages and tokens.
-    fn go_back(&mut self, messages: usize, tokens: usize) {
-        self.messages.truncate(messages);
+    fn not_sent(&mut self, why: impl Display) {
+        self.unanswered += 1;
+        console::note(&format!("not sent: {why}"));
+    }
+
+    /// Goes back to these messages, and at most so many tokens.
+    fn go_back(&mut self, messages: Vec<Message>, tokens: usize) {
+        self.messages = messages;
         if self.session.tokens().len() > tokens {
             self.session.truncate(tokens);
         }
     }
 
-    /// Runs what is new, up to the first token of the answer, or nothing.
+    /// Runs what is new, up to the first token of the answer, or nothing. As long as it does not fit, the older half of
+    /// the turns is forgotten.
     fn push(&mut self, text: &str) -> anyhow::Result<()> {
+        let turns = |messages: &[Message]| (messages.len() - self.beginning) / 2;
+        let before = turns(&self.messages);
         self.messages.push(Message::user(text));
         self.session.on_progress(console::steps("tokens"));
-        self.session.push_chat(&self.template, &self.messages)?;
-        Ok(())
+        loop {
+            let left = turns(&self.messages);
+            match self.session.push_chat(&self.template, &self.messages) {
+                Err(RuntimeError::ContextFull { .. }) if left > 0 => {
+                    self.messages.drain(self.beginning..self.beginning + 2 * left.div_ceil(2));
+                }
+                done => {
+                    done?;
+                    if left < before {
+                        let forgotten = before - left;
+                        console::note(&format!("(the context is full: {forgotten} of {before} turns are forgotten)"));
+                    }
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Prints the answer and ends its line, also if it was stopped.
@@ -197,13 +237,12 @@ impl Interrupt {
     fn install(cancel: CancelToken) -> anyhow::Result<Self> {
         let armed = Arc::new(AtomicBool::new(false));
         let this = Self { cancel: cancel.clone(), armed: Arc::clone(&armed) };
-        ctrlc::set_handler(move || {
+        console::on_interrupt(move || {
             if !armed.load(Ordering::SeqCst) {
                 std::process::exit(console::INTERRUPTED);
             }
             cancel.cancel();
-        })
-        .context("cannot listen for Ctrl-C")?;
+        })?;
         Ok(this)
     }
 

@@ -32,8 +32,8 @@ pub(crate) struct Args {
     dir: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
-    /// Number format: f32, f16, bf16, q8_0, q6_k, q5_0, q4_0, q4_k_m or q4_mixed; quantize --help tells them apart
-    #[arg(long = "type", value_name = "TYPE", default_value = "bf16", value_parser = output::mix)]
+    /// Number format; quantize --help tells them apart
+    #[arg(long = "type", value_name = "TYPE", default_value = "bf16", value_parser = output::mix(), ignore_case = true)]
     mix: Mix,
     /// Where the multi-token-prediction layer goes, if the model has one [default: mtp-OUT, beside OUT]
     #[arg(long, value_name = "FILE")]

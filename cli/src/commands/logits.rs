@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use halfbyte::RuntimeError;
 
-use crate::args::{ComputeArgs, KvArg, ModelArg};
+use crate::args::{self, ComputeArgs, KvArg, ModelArg};
 
 const EXAMPLES: &str = "Examples:
   halfbyte logits model.gguf --tokens 9707,11,1879
@@ -42,11 +42,15 @@ pub(crate) struct Args {
 struct Tokens(Vec<u32>);
 
 impl FromStr for Tokens {
-    type Err = anyhow::Error;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let Some(path) = text.strip_prefix('@') else { return Self::parse(text) };
-        Self::parse(&std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?)
+    /// The message says all: clap shows no causes.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let tokens = match text.strip_prefix('@') {
+            None => Self::parse(text),
+            Some(path) => args::read_text(path.as_ref()).and_then(|text| Self::parse(&text)),
+        };
+        tokens.map_err(|error| format!("{error:#}"))
     }
 }
 

@@ -13,8 +13,9 @@ use crate::{
 };
 
 const EXAMPLES: &str =
-    "A packed model computes exactly what it did before, faster: its file is used as it is, nothing is rearranged
-while it runs. It has the same size but for a little padding, and only halfbyte reads it: keep the original.
+    "A packed model is faster: its file is used as it is, nothing is rearranged while it runs. What it computes is
+the same to the bit, but on scalar and portable. It has the same size but for up to 64 KiB a matrix, and only
+halfbyte reads it: keep the original.
 
 Packed are matrices in q4_0, q5_0, q8_0, q4_k, q5_k and q6_k; others stay as they are. A file with a
 multi-token-prediction layer is packed like its model.

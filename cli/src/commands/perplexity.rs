@@ -41,7 +41,7 @@ exp(nll / tokens), and nll / (ln 2 * bytes).";
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// The text, UTF-8
+    /// The text, UTF-8; - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Tokens of a window [default: 512, or the model's limit if that is less]
@@ -58,9 +58,12 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let text = args::read_text(&args.file)?;
     let model = args.model.model.open(&args.compute.load_options())?;
-    let tokenizer = model.tokenizer().ok_or(RuntimeError::NoVocabulary)?;
+    let tokenizer = model
+        .tokenizer()
+        .ok_or(RuntimeError::NoVocabulary)
+        .with_context(|| format!("cannot use {}", args.model.model))?;
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     let mut tokens: Vec<u32> = bos.into_iter().collect();
     tokens.extend(tokenizer.encode(&text, Special::AsText));

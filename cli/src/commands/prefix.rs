@@ -1,7 +1,6 @@
 //! `halfbyte prefix`: what a model has made of a prompt, kept in a file for the next time.
 
 use std::{
-    fs,
     io::{self, Write},
     path::PathBuf,
     time::{Duration, Instant},
@@ -11,7 +10,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use halfbyte::{Model, Request, Sampling, Scheduler, SchedulerOptions};
 
-use crate::args::{ComputeArgs, KvArg, ModelArg};
+use crate::args::{ComputeArgs, KvArg, ModelArg, Prompt};
 
 const EXAMPLES: &str = "A file holds keys and values of any number of prompts, and is of use with the very
 model, number format and instruction set that it was made with; others refuse it.
@@ -58,31 +57,11 @@ struct Place {
     model: ModelArg,
     /// The file with prefixes
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    prefixes: PathBuf,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
     kv: KvArg,
-}
-
-#[derive(clap::Args)]
-#[group(required = true, multiple = false)]
-struct Prompt {
-    /// The prompt
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: Option<String>,
-    /// Read the prompt from a file
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    prompt_file: Option<PathBuf>,
-}
-
-impl Prompt {
-    fn text(self) -> anyhow::Result<String> {
-        match (self.prompt, self.prompt_file) {
-            (_, Some(path)) => fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display())),
-            (text, None) => Ok(text.unwrap_or_default()),
-        }
-    }
 }
 
 /// Runs `prefix`.
@@ -105,13 +84,13 @@ impl Place {
     }
 
     fn load(&self, scheduler: &Scheduler) -> anyhow::Result<usize> {
-        scheduler.prefixes().load(&self.file).with_context(|| format!("cannot use {}", self.file.display()))
+        scheduler.prefixes().load(&self.prefixes).with_context(|| format!("cannot use {}", self.prefixes.display()))
     }
 }
 
 /// Runs `prompt` up to its first token; after how long that came.
 fn first_token(scheduler: &Scheduler, prompt: Prompt) -> anyhow::Result<Duration> {
-    let mut request = Request::text(scheduler.model(), &prompt.text()?)?;
+    let mut request = Request::text(scheduler.model(), &prompt.read()?)?;
     (request.sampling, request.stop.max_tokens) = (Sampling::greedy(), Some(1));
     request.stop.end_of_text = false;
     let start = Instant::now();
@@ -123,13 +102,13 @@ fn first_token(scheduler: &Scheduler, prompt: Prompt) -> anyhow::Result<Duration
 
 fn save(place: &Place, prompt: Prompt) -> anyhow::Result<()> {
     let scheduler = place.open()?;
-    if place.file.exists() {
+    if place.prefixes.exists() {
         place.load(&scheduler)?;
     }
     first_token(&scheduler, prompt)?;
-    let pages = scheduler.prefixes().save(&place.file)?;
+    let pages = scheduler.prefixes().save(&place.prefixes)?;
     let bytes = scheduler.prefixes().bytes();
-    writeln!(io::stdout(), "{}: {pages} pages, {bytes} bytes of keys and values", place.file.display())?;
+    writeln!(io::stdout(), "{}: {pages} pages, {bytes} bytes of keys and values", place.prefixes.display())?;
     Ok(())
 }
 

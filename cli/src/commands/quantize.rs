@@ -44,8 +44,8 @@ pub(crate) struct Args {
     input: Source,
     #[command(flatten)]
     output: OutputArgs,
-    /// Number format: f32, f16, bf16, q8_0, q6_k, q5_0, q4_0, q4_k_m or q4_mixed
-    #[arg(value_name = "TYPE", default_value = "q4_mixed", value_parser = output::mix)]
+    /// Number format
+    #[arg(value_name = "TYPE", default_value = "q4_mixed", value_parser = output::mix(), ignore_case = true)]
     mix: Mix,
 }
 

@@ -2,20 +2,21 @@
 //!
 //! Text streams to stdout as the model makes it, the prompt first; what it cost goes to stderr, as does a bar while a
 //! long prompt is read. With `--json` nothing streams: one object at the end has it all. With `--chat` the text is a
-//! message, and only the answer is printed.
+//! message, and only the answer is printed. Ctrl-C ends the text where it is.
 
 use std::{
-    io::{self, Read, Write},
-    path::PathBuf,
+    io::{self, Write},
+    process,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use anyhow::Context;
+use clap::builder::NonEmptyStringValueParser;
 use halfbyte::{Finish, RuntimeError, Session, StopRules, chat::Message};
 use serde::Serialize;
 
 use crate::{
-    args::{ChatArgs, ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
+    args::{ChatArgs, ComputeArgs, ContextArgs, OptionalModelArg, Prompt, SamplingArgs},
     console,
 };
 
@@ -31,7 +32,7 @@ const EXAMPLES: &str = "Examples:
    \"prompt_tokens\", \"prompt_s\", \"prompt_tokens_per_s\", \"first_token_s\", \"tokens\",
    \"decode_s\", \"tokens_per_s\", \"seed\", \"isa\", \"threads\"}}
 where text and tokens are what was generated, and finish is end_of_text,
-stop_string, max_tokens or context_full.";
+stop_string, max_tokens, context_full, or cancelled, by Ctrl-C.";
 
 /// What to continue, and how.
 #[derive(clap::Args)]
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     #[arg(short = 'n', long = "tokens", value_name = "N", default_value_t = 256)]
     tokens: usize,
     /// End the text where TEXT would appear; may be given more than once
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// Go on when the model says that the text is at its end
     #[arg(long)]
@@ -59,6 +60,9 @@ pub(crate) struct Args {
     /// Print only what was generated, not the prompt before it
     #[arg(long)]
     no_echo: bool,
+    /// Do not say on stderr what it cost
+    #[arg(short, long)]
+    quiet: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -68,42 +72,6 @@ pub(crate) struct Args {
     compute: ComputeArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-}
-
-/// The text to continue; a newline at its very end is not part of it.
-#[derive(clap::Args)]
-#[group(required = true, multiple = false)]
-struct Prompt {
-    /// The text to continue; - reads it from stdin
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: Option<String>,
-    /// Read the text to continue from a file
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-}
-
-impl Prompt {
-    fn read(self) -> anyhow::Result<String> {
-        let mut text = match (self.prompt, self.file) {
-            (Some(text), _) if text != "-" => return Ok(text),
-            (_, Some(path)) => {
-                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
-            }
-            _ => {
-                let mut text = String::new();
-                io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
-                text
-            }
-        };
-        // Editors and `echo` add it; a model would take it for the end of a line.
-        if text.ends_with('\n') {
-            text.pop();
-            if text.ends_with('\r') {
-                text.pop();
-            }
-        }
-        Ok(text)
-    }
 }
 
 /// Runs the command.
@@ -119,6 +87,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     rules.end_of_text = !args.ignore_eos;
     session.set_stop(rules)?;
 
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    let cancel = session.cancel_token();
+    console::on_interrupt(move || {
+        // Who asks twice does not want to wait.
+        if STOPPED.swap(true, Ordering::SeqCst) {
+            process::exit(console::INTERRUPTED);
+        }
+        cancel.cancel();
+    })?;
     session.on_event(console::event);
     session.on_progress(console::steps("tokens of the prompt"));
     let pushed = if args.chat {
@@ -129,13 +106,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         session.push_text(&prompt)
     };
     let pushed = pushed.map_err(|error| match error {
+        RuntimeError::Cancelled => process::exit(console::INTERRUPTED),
         RuntimeError::ContextFull { context, .. } => anyhow::Error::new(error).context(format!(
             "the prompt is too long for a context of {context} tokens (--ctx; this model has at most {})",
             model.config().context
         )),
         other => other.into(),
     })?;
-    anyhow::ensure!(pushed > 0, "the prompt is empty");
+    let what = if args.chat { "what the template makes of the message" } else { "the prompt" };
+    anyhow::ensure!(pushed > 0, "{what} is empty");
     let mut stdout = io::stdout().lock();
     if !(args.json || args.no_echo || args.chat) {
         // Only now: the bar shares the terminal.
@@ -144,7 +123,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     let (mut text, mut tokens) = (String::new(), Vec::new());
     loop {
-        let token = session.next_token()?;
+        let token = match session.next_token() {
+            Err(RuntimeError::Cancelled) => break,
+            token => token?,
+        };
         text.push_str(session.text());
         if !args.json && !session.text().is_empty() {
             write!(stdout, "{}", session.text())?;
@@ -158,7 +140,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         let report = Report {
             model: source.to_string(),
-            finish: session.finish().map(Finish::name),
+            finish: if STOPPED.load(Ordering::SeqCst) { Some("cancelled") } else { session.finish().map(Finish::name) },
             stats: Cost::of(&session),
             prompt,
             text,
@@ -170,7 +152,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             writeln!(stdout)?;
         }
         stdout.flush()?;
-        console::note(&Cost::of(&session).to_string());
+        if !args.quiet {
+            console::note(&Cost::of(&session).to_string());
+        }
+    }
+    if STOPPED.load(Ordering::SeqCst) {
+        process::exit(console::INTERRUPTED);
     }
     Ok(())
 }

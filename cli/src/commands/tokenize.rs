@@ -10,11 +10,12 @@ use std::{
 use anyhow::Context;
 use halfbyte::text::{Special, Tokenizer};
 
-use crate::args::ModelArg;
+use crate::args::{self, ModelArg, VocabularyArgs};
 
 const EXAMPLES: &str = "Examples:
   halfbyte tokenize model.gguf --text \"Once upon a time\"
   halfbyte tokenize vocab.gguf --file story.txt
+  date | halfbyte tokenize vocab.gguf --file -
 
 Prints a JSON array. No begin-of-sequence token is added.";
 
@@ -29,6 +30,8 @@ pub(crate) struct Args {
     /// Let the names of special tokens in the text stand for these tokens
     #[arg(long)]
     special: bool,
+    #[command(flatten)]
+    vocabulary: VocabularyArgs,
 }
 
 #[derive(clap::Args)]
@@ -37,7 +40,7 @@ struct Input {
     /// The text
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<String>,
-    /// Read the text from a file
+    /// Read the text from a file; - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -45,11 +48,11 @@ struct Input {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let text = match (args.input.text, args.input.file) {
-        (_, Some(path)) => std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?,
+        (_, Some(path)) => args::read_text(&path)?,
         (text, None) => text.unwrap_or_default(),
     };
     let file = args.model.model.gguf()?;
-    let tokenizer = Tokenizer::from_metadata(file.metadata())
+    let tokenizer = Tokenizer::from_metadata_with(file.metadata(), &args.vocabulary.options())
         .with_context(|| format!("cannot use the vocabulary of {}", args.model.model))?;
     let special = if args.special { Special::Parse } else { Special::AsText };
     let ids = tokenizer.encode(&text, special);

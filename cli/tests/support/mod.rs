@@ -216,11 +216,11 @@ pub(crate) fn run<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I) -
 }
 
 /// Runs the program with `input` on its stdin.
-pub(crate) fn run_with<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I, input: &str) -> Done {
+pub(crate) fn run_with<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I, input: impl AsRef<[u8]>) -> Done {
     let mut child = halfbyte(arguments).stdin(Stdio::piped()).spawn().expect("starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     // A program that fails early does not read it.
-    let _ = stdin.write_all(input.as_bytes());
+    let _ = stdin.write_all(input.as_ref());
     drop(stdin);
     child.wait_with_output().expect("runs").into()
 }

@@ -15,7 +15,11 @@ use anyhow::{Context, ensure};
 use halfbyte::{KvType, Model, Request, RuntimeError, Sampling, Scheduler, SchedulerOptions, Update};
 use serde::Serialize;
 
-use super::{Plan, check_context, random_tokens, report::median};
+use super::{
+    Plan, check_context, random_tokens,
+    report::{ModelReport, median},
+};
+use crate::console;
 
 /// Requests that are cancelled.
 const CANCELS: usize = 100;
@@ -32,6 +36,7 @@ pub(super) struct Latency {
 /// Times in seconds; medians, if something was measured several times.
 #[derive(Serialize)]
 struct Report {
+    model: ModelReport,
     isa: &'static str,
     threads: usize,
     kv: String,
@@ -61,12 +66,13 @@ struct Cancelled {
 
 impl Latency {
     /// Measures and prints the report.
-    pub(super) fn run(&self, model: &Model, plan: Plan) -> anyhow::Result<()> {
+    pub(super) fn run(&self, model: &Model, described: ModelReport, plan: Plan) -> anyhow::Result<()> {
         ensure!(plan.prompt > 0 && plan.tokens > 1, "an empty prompt, or fewer than 2 tokens, take no time");
         check_context(model, plan.prompt.saturating_add(plan.tokens))?;
         let tokens = random_tokens(plan.prompt + 1, model.vocab());
         let (prompt, longer) = (tokens.get(..plan.prompt).unwrap_or_default(), &*tokens);
-        let file = Temporary::new();
+        let folder = Temporary::new()?;
+        let file = folder.0.join("prefixes");
         let [mut new, mut per_token, mut known, mut from_file, mut load] = [const { Vec::<f64>::new() }; 5];
         for _ in 0..self.reps {
             let scheduler = self.scheduler(model)?;
@@ -74,18 +80,19 @@ impl Latency {
             new.push(first);
             per_token.append(&mut others);
             known.push(times(&scheduler, longer, 1)?.0);
-            scheduler.prefixes().save(&file.0)?;
+            scheduler.prefixes().save(&file)?;
             drop(scheduler);
 
             let scheduler = self.scheduler(model)?;
             let start = Instant::now();
-            scheduler.prefixes().load(&file.0)?;
+            scheduler.prefixes().load(&file)?;
             load.push(start.elapsed().as_secs_f64());
             from_file.push(times(&scheduler, longer, 1)?.0);
         }
         let [new, per_token, known, from_file, load] =
             [new, per_token, known, from_file, load].map(|times| median(&times));
         let report = Report {
+            model: described,
             isa: model.isa().name(),
             threads: model.threads(),
             kv: format!("{:?}", self.kv).to_lowercase(),
@@ -95,7 +102,7 @@ impl Latency {
             known,
             from_file,
             load,
-            file_bytes: fs::metadata(&file.0)?.len(),
+            file_bytes: fs::metadata(&file)?.len(),
             cancel: self.cancel(model, prompt, new)?,
         };
         if self.json {
@@ -168,28 +175,36 @@ fn times(scheduler: &Scheduler, prompt: &[u32], count: usize) -> anyhow::Result<
     Ok((times.remove(0), times))
 }
 
-/// A file of prefixes that is deleted in the end, with its lock.
+/// A folder for a file of prefixes, which is deleted in the end, also if Ctrl-C is the end.
 struct Temporary(PathBuf);
 
 impl Temporary {
-    fn new() -> Self {
-        Self(env::temp_dir().join(format!("halfbyte-latency-{}", process::id())))
+    fn new() -> anyhow::Result<Self> {
+        let path = env::temp_dir().join(format!("halfbyte-latency-{}", process::id()));
+        // Nobody else's.
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let this = Self(path.clone());
+        console::on_interrupt(move || {
+            // It is in the folder for that.
+            let _ = fs::remove_dir_all(&path);
+            process::exit(console::INTERRUPTED);
+        })?;
+        Ok(this)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        for path in [self.0.clone(), self.0.with_extension("lock")] {
-            // It is in the folder for that.
-            let _ = fs::remove_file(path);
-        }
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 impl Report {
     fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let Self { isa, threads, kv, prompt_tokens, new, per_token, known, from_file, load, file_bytes, cancel } = self;
+        let Self { model, isa, threads, kv, prompt_tokens, new, per_token, known, from_file, load, file_bytes, cancel } =
+            self;
+        writeln!(out, "model      {model}")?;
         writeln!(out, "machine    {isa}, {threads} threads, keys and values {kv}")?;
         writeln!(
             out,

@@ -16,7 +16,7 @@ use halfbyte::{
 };
 use serde::Serialize;
 
-use super::{Plan, check_context, random_tokens};
+use super::{Plan, check_context, random_tokens, report::ModelReport};
 
 /// Waits for as long as a load test may take.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -26,6 +26,7 @@ const ORDER: [Priority; 4] = [Priority::Realtime, Priority::Normal, Priority::No
 /// What was measured.
 #[derive(Serialize)]
 struct Report {
+    model: ModelReport,
     isa: &'static str,
     threads: usize,
     kv: String,
@@ -67,7 +68,8 @@ pub(super) struct Load {
 
 impl Load {
     /// Runs it and prints the report.
-    pub(super) fn run(&self, model: &Model, plan: Plan) -> anyhow::Result<()> {
+    pub(super) fn run(&self, model: &Model, described: ModelReport, plan: Plan) -> anyhow::Result<()> {
+        ensure!(plan.tokens > 0, "a load test without tokens to decode (-n) measures nothing");
         check_context(model, plan.prompt.max(1).saturating_add(plan.tokens))?;
         let requests = self.requests(model, plan)?;
         let alone = self.measure(model, 1, requests.get(..1).unwrap_or_default())?;
@@ -77,6 +79,7 @@ impl Load {
         let alone_per_second = alone.stats.tokens as f64 / alone.seconds;
         let [realtime, ..] = alone.stats.classes;
         let report = Report {
+            model: described,
             isa: model.isa().name(),
             threads: model.threads(),
             kv: format!("{:?}", self.kv).to_lowercase(),
@@ -168,7 +171,8 @@ struct Measured {
 impl Report {
     fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let Self { isa, threads, kv, alone, stats, .. } = self;
+        let Self { model, isa, threads, kv, alone, stats, .. } = self;
+        writeln!(out, "model      {model}")?;
         writeln!(out, "machine    {isa}, {threads} threads, keys and values {kv}")?;
         let batching = if self.batching { "passes shared" } else { "passes of their own" };
         let (requests, concurrent) = (self.requests, self.concurrent);

@@ -58,12 +58,12 @@ Rates are in tokens per second, bandwidth is in bytes per second. Processors
 are those that threads may run on, as the system says; available_bytes is what
 memory was free before loading. What was not measured is null.
 With --concurrent it is
-  {\"isa\", \"threads\", \"kv\", \"concurrent\", \"requests\", \"batching\",
+  {\"model\", \"isa\", \"threads\", \"kv\", \"concurrent\", \"requests\", \"batching\",
    \"prompt_tokens\", \"tokens\", \"alone\": {\"first_token\", \"per_token_p50\",
    \"per_token_p95\", \"tokens_per_second\"}, \"seconds\", \"tokens_per_second\",
    \"speedup\", \"equal\", \"stats\": what the scheduler counted}
 and with --latency
-  {\"isa\", \"threads\", \"kv\", \"prompt_tokens\", \"new\", \"per_token\",
+  {\"model\", \"isa\", \"threads\", \"kv\", \"prompt_tokens\", \"new\", \"per_token\",
    \"known\", \"from_file\", \"load\", \"file_bytes\",
    \"cancel\": {\"count\", \"p50\", \"p99\", \"longest\"}}
 with times in seconds.";
@@ -116,21 +116,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let Args { model, prompt, tokens, depth, reps, compute, kv, json, .. } = args;
     let (source, plan) = (model.source(), Plan { prompt, tokens, depth });
     source.advise();
-    if let Some(concurrent) = args.concurrent {
-        let (requests, batching) = (args.requests.unwrap_or(4 * concurrent), !args.no_batching);
-        let load = Load { concurrent, requests, batching, check: args.check, kv: kv.kv, json };
-        return load.run(&source.open(&compute.load_options())?, plan);
-    }
-    if args.latency {
-        return Latency { reps, kv: kv.kv, json }.run(&source.open(&compute.load_options())?, plan);
-    }
     let available_bytes = halfbyte::available_memory();
     let watch = Watch::start();
     let start = Instant::now();
     // Opened here and not by the model, to read the very same pages for the bandwidth.
     let file = source.gguf()?;
-    let model = Model::from_gguf(&file, None, &compute.load_options());
-    let model = model.with_context(|| format!("cannot load {source}"))?;
+    let model = Model::from_gguf(&file, None, &compute.load_options()).map_err(|error| source.cannot_load(error))?;
+    if let Some(concurrent) = args.concurrent {
+        let (requests, batching) = (args.requests.unwrap_or(4 * concurrent), !args.no_batching);
+        let load = Load { concurrent, requests, batching, check: args.check, kv: kv.kv, json };
+        return load.run(&model, describe(&source, &file, &model), plan);
+    }
+    if args.latency {
+        return Latency { reps, kv: kv.kv, json }.run(&model, describe(&source, &file, &model), plan);
+    }
     let load_seconds = start.elapsed().as_secs_f64();
     let loaded = Memory::now();
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{self, Write},
 };
 
@@ -48,6 +49,14 @@ pub(super) struct ModelReport {
     pub(super) tensor_bytes: usize,
     /// Tensors of each number format.
     pub(super) formats: BTreeMap<String, usize>,
+}
+
+impl fmt::Display for ModelReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let formats: Vec<String> = self.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        let size = BinaryBytes(self.tensor_bytes as u64);
+        write!(f, "{}: {}, {size} ({})", self.source, self.architecture, formats.join(", "))
+    }
 }
 
 /// Repetitions of one measurement, in tokens per second.
@@ -112,9 +121,7 @@ impl Report {
     pub(super) fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let Self { model, isa, threads, processors, kv, context, .. } = self;
-        let formats: Vec<String> = model.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
-        let size = BinaryBytes(model.tensor_bytes as u64);
-        writeln!(out, "model      {}: {}, {size} ({})", model.source, model.architecture, formats.join(", "))?;
+        writeln!(out, "model      {model}")?;
         let places = processors.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let places = if places.is_empty() { places } else { format!(" on processors {places}") };
         writeln!(out, "machine    {isa}, {threads} threads{places}, keys and values {kv}, context {context}")?;

@@ -46,8 +46,8 @@ pub(crate) struct Args {
     preset: &'static Preset,
     #[command(flatten)]
     output: OutputArgs,
-    /// Number format: f32, f16, bf16, q8_0, q6_k, q5_0, q4_0, q4_k_m or q4_mixed
-    #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = output::mix)]
+    /// Number format
+    #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = output::mix(), ignore_case = true)]
     mix: Mix,
     /// Take the vocabulary of this model, padded or cut to the size the preset has
     #[arg(long, value_name = "MODEL")]
