@@ -6,11 +6,7 @@
 
 use gguf_rs_lib::format::{metadata::MetadataValue, types::GGUFValueType};
 
-use super::{
-    Array, Strings, Value,
-    layout::{self, MAX_METADATA_BYTES},
-    memory::with_room,
-};
+use super::{Array, Strings, Value, layout, memory::with_room};
 use crate::{FormatError, bytes::Cursor};
 
 /// A value of any kind: its kind, then itself.
@@ -50,7 +46,7 @@ fn scalar(cursor: &mut Cursor<'_>, kind: GGUFValueType, key: &str) -> Result<Met
     let offset = cursor.offset();
     let size = kind.size_in_bytes().ok_or_else(|| FormatError::NestedArray { key: key.to_owned(), offset })?;
     let mut bytes = cursor.take("value", size as u64)?;
-    within_limit(cursor)?;
+    layout::check_metadata_end(cursor.offset())?;
     let first = bytes.first().copied().unwrap_or_default();
     MetadataValue::read_from(&mut bytes, kind).map_err(|source| match kind {
         GGUFValueType::Bool => FormatError::OutOfRange { what: "bool", offset, found: first.into(), min: 0, max: 1 },
@@ -149,15 +145,9 @@ fn first_not_utf8(mut cursor: Cursor<'_>, count: u64) -> u64 {
     cursor.offset()
 }
 
-/// The budget that all metadata of a file share. Nothing takes more memory decoded than stored, so the place the
-/// reader has come to bounds what it has allocated.
-fn within_limit(cursor: &Cursor<'_>) -> Result<(), FormatError> {
-    let at = cursor.offset();
-    layout::in_range("end of metadata", at, at, 0, MAX_METADATA_BYTES).map(drop)
-}
-
-/// An empty vector with room for the `len` elements that `cursor` has just passed.
+/// An empty vector with room for the `len` elements that `cursor` has just passed. Nothing takes more memory decoded
+/// than stored, so the limit of where metadata ends is one of what is allocated.
 fn reserved<T>(cursor: &Cursor<'_>, what: &'static str, len: usize) -> Result<Vec<T>, FormatError> {
-    within_limit(cursor)?;
+    layout::check_metadata_end(cursor.offset())?;
     with_room(what, len)
 }
