@@ -34,6 +34,33 @@ pub(super) fn value(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, FormatE
     })
 }
 
+/// Passes a value of any kind if all of it is there, and looks no closer: what [`value`] accepts is passed.
+pub(super) fn pass(cursor: &mut Cursor<'_>) -> Result<(), FormatError> {
+    match kind(cursor, "value type")? {
+        GGUFValueType::Array => {
+            let kind = kind(cursor, "array element type")?;
+            let count = cursor.u64("array length")?;
+            match kind.size_in_bytes() {
+                Some(size) => cursor.take("array", count.saturating_mul(size as u64)).map(drop),
+                None => pass_texts(cursor, count),
+            }
+        }
+        kind => match kind.size_in_bytes() {
+            Some(size) => cursor.take("value", size as u64).map(drop),
+            None => pass_texts(cursor, 1),
+        },
+    }
+}
+
+/// Passes `count` texts.
+fn pass_texts(cursor: &mut Cursor<'_>, count: u64) -> Result<(), FormatError> {
+    for _ in 0..count {
+        let len = cursor.u64("string length")?;
+        cursor.take("string", len)?;
+    }
+    Ok(())
+}
+
 fn kind(cursor: &mut Cursor<'_>, what: &'static str) -> Result<GGUFValueType, FormatError> {
     let offset = cursor.offset();
     let found = cursor.u32(what)?;
@@ -114,10 +141,7 @@ fn bools(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<bool>, FormatError> 
 fn strings(cursor: &mut Cursor<'_>, count: u64) -> Result<Strings, FormatError> {
     let len = cursor.room_for("array", count, 8)?;
     let start = *cursor;
-    for _ in 0..count {
-        let len = cursor.u64("string length")?;
-        cursor.take("string", len)?;
-    }
+    pass_texts(cursor, count)?;
     // Each string took 8 bytes for its length, the rest is text.
     let text_len = cursor.at() - start.at() - len * 8;
     let mut ends = reserved(cursor, "array of strings", len)?;
