@@ -168,13 +168,13 @@ fn an_iterator_that_lies_changes_nothing_outside() {
     let mut x = [0.5; 2 * DEPTH];
     x[DEPTH] = f32::NAN;
     let all = words(&Kernels::detect(), &x);
-    // Tiles without and with room for more.
-    for said in [4, 2] {
-        let len = quantized_words(said, DEPTH).expect("small");
+    // Of tokens without inputs there are flags only.
+    for (all, depth, said) in [(&[0, 1][..], 0, 2), (&all, DEPTH, 2), (&all, DEPTH, 4)] {
+        let len = quantized_words(said, depth).expect("small");
         let gather = |liar| {
             let mut out = vec![7; 8 * len];
-            let mut tile = QuantTile::new(&mut out[..len], said, DEPTH).expect("right length");
-            let result = ops::gather(&all, 2, DEPTH, liar, &mut tile);
+            let mut tile = QuantTile::new(&mut out[..len], said, depth).expect("right length");
+            let result = ops::gather(all, 2, depth, liar, &mut tile);
             assert!(out[len..].iter().all(|word| *word == 7), "written outside the output");
             result
         };
