@@ -7,7 +7,7 @@
 # phone is. With Android's NDK (ANDROID_NDK_HOME) and cargo-ndk it is a program for Android; without, a static one for
 # Linux, which Android's kernel runs as well. The model stays on the phone, for the next time.
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '2,/^set/s/^# \?//p' "$0" | head -n -1; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,/^set/s/^# \?//p' "$0"; exit 2; }
 model=$(realpath "$1") out=$(realpath -m "$2")
 shift 2
 [ -f "$model" ] || { echo "error: no file $model"; exit 1; }

@@ -13,7 +13,7 @@
 #
 # Needs clang-19, ld.lld-19, llvm-ar-19 and llvm-ifs-19, qemu-aarch64-static, and Rust's target aarch64-unknown-linux-musl.
 set -euo pipefail
-[ $# = 1 ] || { sed -n '2,/^set/s/^# \?//p' "$0" | head -n -1; exit 2; }
+[ $# = 1 ] || { sed -n '2,/^set/s/^# \?//p' "$0"; exit 2; }
 api=24
 symbols=$(realpath "$(dirname "$0")/android-symbols.txt")
 mkdir -p "$1"
@@ -117,7 +117,6 @@ fi
 } >"\$work/libc.ifs"
 llvm-ifs-19 --output-elf="\$work/libc.so" "\$work/libc.ifs"
 "\${stub[@]}"
-cat "\$work/symbols" >>"$kit/symbols.txt"
 options=()
 for option in "\$@"; do [ "\$option" = -pie ] || options+=("\$option"); done
 wrap=-Wl,--wrap=sysconf,--wrap=sigaction,--wrap=sigemptyset,--wrap=sigaddset

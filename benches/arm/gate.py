@@ -178,12 +178,12 @@ def describe(name):
         if form and (parts[1] == "false" or form == "Q4_0"):
             # The cache has codes of 8 bits, as Q8_0.
             return tier, "gemm", "Q8_0" if parts[1] == "true" else form, int(parts[2])
-    if found := re.search(r"::(?:gemv|panel)::(one|tile)::<(.*)>$", name):
-        weights = re.search(r"\b(Q\d_[0K])\b", found[2])
-        tokens = re.search(r", (\d+)(?:usize)?$", found[2])
-        if weights and (tokens or found[1] == "one"):
-            packed = " packed" if "Stored<" in found[2] else ""
-            return tier, "gemv", weights[1] + packed, 1 if found[1] == "one" else int(tokens[1])
+    if found := re.search(r"::(?:gemv|panel)::tile::<(.*)>$", name):
+        weights = re.search(r"\b(Q\d_[0K])\b", found[1])
+        tokens = re.search(r", (\d+)(?:usize)?$", found[1])
+        if weights and tokens:
+            packed = " packed" if "Stored<" in found[1] else ""
+            return tier, "gemv", weights[1] + packed, int(tokens[1])
     if found := re.search(r"::build::build::<.*\b(Q\d_[0K])\b.*>$", name):
         return tier, "build", found[1] + (" packed" if "Stored<" in name else ""), 0
     return None

@@ -6,7 +6,7 @@
 # Columns are those of the other records, but that nothing was timed: `count` is cycles of a round of a loop, or
 # instructions of a token; `unit_per_cycle` has the units of ../README.md.
 set -euo pipefail
-[ $# = 1 ] || { sed -n '2,/^set/s/^# \?//p' "$0" | head -n -1; exit 2; }
+[ $# = 1 ] || { sed -n '2,/^set/s/^# \?//p' "$0"; exit 2; }
 mkdir -p "$(dirname "$1")"
 out=$(realpath -m "$1")
 cd "$(dirname "$0")/../.."

@@ -15,7 +15,7 @@ use halfbyte_formats::{
     gguf::{Gguf, GgufWriter, PACK_ALIGNMENT},
     quant::{PanelType, U4Group},
 };
-use support::check;
+use support::{check, raw};
 
 /// Two tensors and some metadata.
 fn writer() -> GgufWriter {
@@ -145,6 +145,24 @@ fn the_writer_keeps_the_rules_of_the_reader() {
     assert!(matches!(declare("n", &[4, 0], QuantType::F32), FormatError::OutOfRange { what: "tensor dimension", .. }));
     assert!(matches!(declare("n", &[33], QuantType::Q4_0), FormatError::PartialBlock { len: 33, block: 32, .. }));
     assert!(matches!(declare("n", &[1 << 40, 1 << 40], QuantType::F32), FormatError::SizeOverflow { .. }));
+}
+
+#[test]
+fn more_metadata_than_the_reader_takes_is_refused() {
+    // Every kind of value, then more bytes than all entries may take: zeros that nobody touches take no memory.
+    const LIMIT: u64 = 256 << 20;
+    let file = Gguf::from_bytes(raw::valid().build()).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in file.metadata().iter() {
+        writer.put(key, value.clone()).unwrap();
+    }
+    let before = writer.clone().write_to(Vec::new()).unwrap().finish().unwrap().len() as u64;
+    writer.put("k", vec![0u8; LIMIT as usize]).unwrap();
+    let mut sink = Vec::new();
+    let error = writer.write_to(&mut sink).map(drop).unwrap_err();
+    let FormatError::OutOfRange { what: "end of metadata", found, max: LIMIT, .. } = error else { panic!("{error}") };
+    assert_eq!(found, before + 8 + 1 + 4 + 4 + 8 + LIMIT, "key, two kinds, length, elements");
+    assert!(sink.is_empty());
 }
 
 /// A folder with a file called `model.gguf` that says `old`.

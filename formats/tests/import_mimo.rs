@@ -5,7 +5,7 @@
 mod checkpoint;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use checkpoint::{Dir, Fixture, assert_field, bf16, decoded, tensor, values};
@@ -237,6 +237,38 @@ fn tokenizer_variants_are_understood() {
     Checkpoint::open(&dir.0).unwrap().write(dir.file("m.gguf"), Mix::Uniform(QuantType::F32), |_| {}).unwrap();
     let trunk = Gguf::open(dir.file("m.gguf")).unwrap();
     assert_eq!(trunk.metadata().str("tokenizer.chat_template").unwrap(), Some("{{ own_file }}"));
+}
+
+#[test]
+fn a_template_that_is_no_text_is_refused() {
+    let dir = Dir::new("template-refused");
+    Fixture::qwen2().write(&dir);
+    let template = dir.file("chat_template.jinja");
+    fs::write(&template, b"{{ \xFF }}").unwrap();
+    let refused = || Checkpoint::open(&dir.0).unwrap_err();
+    assert!(matches!(refused(), FormatError::NotUtf8 { what: "chat_template.jinja", offset: 0 }));
+    File::create(&template).unwrap().set_len((1 << 20) + 1).unwrap();
+    let too_long = |error| matches!(error, FormatError::OutOfRange { what: "length of chat_template.jinja", .. });
+    assert!(too_long(refused()));
+    fs::remove_file(&template).unwrap();
+    fs::create_dir(&template).unwrap();
+    assert!(matches!(refused(), FormatError::NotRegularFile { kind: "a directory", .. }));
+}
+
+/// Opening a FIFO would wait for its writer, and a device never ends.
+#[cfg(unix)]
+#[test]
+fn a_template_that_is_a_device_or_a_fifo_is_refused_without_waiting() {
+    let dir = Dir::new("template-special");
+    Fixture::qwen2().write(&dir);
+    let template = dir.file("chat_template.jinja");
+    let refused = || Checkpoint::open(&dir.0).unwrap_err();
+    std::os::unix::fs::symlink("/dev/zero", &template).unwrap();
+    assert!(matches!(refused(), FormatError::NotRegularFile { kind: "a device", .. }));
+    fs::remove_file(&template).unwrap();
+    if std::process::Command::new("mkfifo").arg(&template).status().is_ok_and(|status| status.success()) {
+        assert!(matches!(refused(), FormatError::NotRegularFile { kind: "a FIFO", .. }));
+    }
 }
 
 #[test]

@@ -76,8 +76,8 @@ impl<'a> QuantTile<'a> {
 
     /// Declares every token to be of use.
     fn clear_flags(&mut self) {
-        for token in 0..self.tokens {
-            self.flag(token).store(0, Ordering::Relaxed);
+        for flag in (0..self.tokens).filter_map(|token| self.flag(token)) {
+            flag.store(0, Ordering::Relaxed);
         }
     }
 
@@ -101,18 +101,22 @@ impl<'a> QuantTile<'a> {
         unsafe { slice::from_raw_parts_mut(start, groups.len() * WORDS * n) }
     }
 
-    /// Declares the results of `token < tokens` to be NaN.
+    /// Declares the results of a token to be NaN, if there is such a one.
     pub(crate) fn poison(&mut self, token: usize) {
-        self.flag(token).store(1, Ordering::Relaxed);
+        if let Some(flag) = self.flag(token) {
+            flag.store(1, Ordering::Relaxed);
+        }
     }
 
-    fn flag(&self, token: usize) -> &AtomicU32 {
-        debug_assert!(token < self.tokens);
+    fn flag(&self, token: usize) -> Option<&AtomicU32> {
+        if token >= self.tokens {
+            return None;
+        }
         let first = token - token % TILE;
         let at = first * token_words(self.all) + self.tile(first) * self.all * WORDS + token % TILE;
-        // SAFETY: the flags of a tile of `n` tokens are the last `n` of its words; `token < tokens`.
+        // SAFETY: the flags of a tile of `n` tokens are the last `n` of its words; `token < tokens` was checked above.
         let word = unsafe { self.words.add(at) };
         // SAFETY: valid and aligned as above; while tiles live, flags are accessed through this function only.
-        unsafe { AtomicU32::from_ptr(word) }
+        Some(unsafe { AtomicU32::from_ptr(word) })
     }
 }

@@ -6,11 +6,7 @@
 
 use gguf_rs_lib::format::{metadata::MetadataValue, types::GGUFValueType};
 
-use super::{
-    Array, Strings, Value,
-    layout::{self, MAX_METADATA_BYTES},
-    memory::with_room,
-};
+use super::{Array, Strings, Value, layout, memory::with_room};
 use crate::{FormatError, bytes::Cursor};
 
 /// A value of any kind: its kind, then itself.
@@ -38,6 +34,33 @@ pub(super) fn value(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, FormatE
     })
 }
 
+/// Passes a value of any kind if all of it is there, and looks no closer: what [`value`] accepts is passed.
+pub(super) fn pass(cursor: &mut Cursor<'_>) -> Result<(), FormatError> {
+    match kind(cursor, "value type")? {
+        GGUFValueType::Array => {
+            let kind = kind(cursor, "array element type")?;
+            let count = cursor.u64("array length")?;
+            match kind.size_in_bytes() {
+                Some(size) => cursor.take("array", count.saturating_mul(size as u64)).map(drop),
+                None => pass_texts(cursor, count),
+            }
+        }
+        kind => match kind.size_in_bytes() {
+            Some(size) => cursor.take("value", size as u64).map(drop),
+            None => pass_texts(cursor, 1),
+        },
+    }
+}
+
+/// Passes `count` texts.
+fn pass_texts(cursor: &mut Cursor<'_>, count: u64) -> Result<(), FormatError> {
+    for _ in 0..count {
+        let len = cursor.u64("string length")?;
+        cursor.take("string", len)?;
+    }
+    Ok(())
+}
+
 fn kind(cursor: &mut Cursor<'_>, what: &'static str) -> Result<GGUFValueType, FormatError> {
     let offset = cursor.offset();
     let found = cursor.u32(what)?;
@@ -50,7 +73,7 @@ fn scalar(cursor: &mut Cursor<'_>, kind: GGUFValueType, key: &str) -> Result<Met
     let offset = cursor.offset();
     let size = kind.size_in_bytes().ok_or_else(|| FormatError::NestedArray { key: key.to_owned(), offset })?;
     let mut bytes = cursor.take("value", size as u64)?;
-    within_limit(cursor)?;
+    layout::check_metadata_end(cursor.offset())?;
     let first = bytes.first().copied().unwrap_or_default();
     MetadataValue::read_from(&mut bytes, kind).map_err(|source| match kind {
         GGUFValueType::Bool => FormatError::OutOfRange { what: "bool", offset, found: first.into(), min: 0, max: 1 },
@@ -118,10 +141,7 @@ fn bools(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<bool>, FormatError> 
 fn strings(cursor: &mut Cursor<'_>, count: u64) -> Result<Strings, FormatError> {
     let len = cursor.room_for("array", count, 8)?;
     let start = *cursor;
-    for _ in 0..count {
-        let len = cursor.u64("string length")?;
-        cursor.take("string", len)?;
-    }
+    pass_texts(cursor, count)?;
     // Each string took 8 bytes for its length, the rest is text.
     let text_len = cursor.at() - start.at() - len * 8;
     let mut ends = reserved(cursor, "array of strings", len)?;
@@ -149,15 +169,9 @@ fn first_not_utf8(mut cursor: Cursor<'_>, count: u64) -> u64 {
     cursor.offset()
 }
 
-/// The budget that all metadata of a file share. Nothing takes more memory decoded than stored, so the place the
-/// reader has come to bounds what it has allocated.
-fn within_limit(cursor: &Cursor<'_>) -> Result<(), FormatError> {
-    let at = cursor.offset();
-    layout::in_range("end of metadata", at, at, 0, MAX_METADATA_BYTES).map(drop)
-}
-
-/// An empty vector with room for the `len` elements that `cursor` has just passed.
+/// An empty vector with room for the `len` elements that `cursor` has just passed. Nothing takes more memory decoded
+/// than stored, so the limit of where metadata ends is one of what is allocated.
 fn reserved<T>(cursor: &Cursor<'_>, what: &'static str, len: usize) -> Result<Vec<T>, FormatError> {
-    within_limit(cursor)?;
+    layout::check_metadata_end(cursor.offset())?;
     with_room(what, len)
 }

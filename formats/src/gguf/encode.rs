@@ -7,7 +7,7 @@ use gguf_rs_lib::{
     format::{header::TensorInfo, metadata::MetadataValue, types::GGUFValueType},
 };
 
-use super::{Array, Value, writer::Announced};
+use super::{Array, Value, layout, writer::Announced};
 use crate::FormatError;
 
 /// The version written.
@@ -24,6 +24,12 @@ pub(super) fn head(
     head.extend(VERSION.to_le_bytes());
     head.extend((tensors.len() as u64).to_le_bytes());
     head.extend((entries.len() as u64).to_le_bytes());
+    // Before any of them takes memory.
+    let mut end = head.len() as u64;
+    for (key, value) in entries {
+        end = end.saturating_add(entry_bytes(key, value));
+        layout::check_metadata_end(end)?;
+    }
     for (key, value) in entries {
         text(&mut head, key);
         match value {
@@ -81,25 +87,46 @@ fn scalar(head: &mut Vec<u8>, value: &Value) -> Result<(), GGUFError> {
     value.write_to(head)
 }
 
+/// What the elements of an array are.
+fn element(array: &Array) -> GGUFValueType {
+    match array {
+        Array::U8(_) => GGUFValueType::U8,
+        Array::I8(_) => GGUFValueType::I8,
+        Array::U16(_) => GGUFValueType::U16,
+        Array::I16(_) => GGUFValueType::I16,
+        Array::U32(_) => GGUFValueType::U32,
+        Array::I32(_) => GGUFValueType::I32,
+        Array::U64(_) => GGUFValueType::U64,
+        Array::I64(_) => GGUFValueType::I64,
+        Array::F32(_) => GGUFValueType::F32,
+        Array::F64(_) => GGUFValueType::F64,
+        Array::Bool(_) => GGUFValueType::Bool,
+        Array::String(_) => GGUFValueType::String,
+    }
+}
+
+/// Bytes that an entry becomes: length and text of the key, kind, value.
+fn entry_bytes(key: &str, value: &Value) -> u64 {
+    let value = match value {
+        Value::U8(_) | Value::I8(_) | Value::Bool(_) => 1,
+        Value::U16(_) | Value::I16(_) => 2,
+        Value::U32(_) | Value::I32(_) | Value::F32(_) => 4,
+        Value::U64(_) | Value::I64(_) | Value::F64(_) => 8,
+        Value::String(text) => 8 + text.len(),
+        Value::Array(array) => {
+            let elements = match array {
+                Array::String(strings) => strings.iter().fold(0, |bytes: usize, text| bytes + 8 + text.len()),
+                numbers => numbers.len() * element(numbers).size_in_bytes().unwrap_or_default(),
+            };
+            4 + 8 + elements
+        }
+    };
+    (8 + key.len() + 4 + value) as u64
+}
+
 fn array(head: &mut Vec<u8>, array: &Array) {
     kind(head, GGUFValueType::Array);
-    kind(
-        head,
-        match array {
-            Array::U8(_) => GGUFValueType::U8,
-            Array::I8(_) => GGUFValueType::I8,
-            Array::U16(_) => GGUFValueType::U16,
-            Array::I16(_) => GGUFValueType::I16,
-            Array::U32(_) => GGUFValueType::U32,
-            Array::I32(_) => GGUFValueType::I32,
-            Array::U64(_) => GGUFValueType::U64,
-            Array::I64(_) => GGUFValueType::I64,
-            Array::F32(_) => GGUFValueType::F32,
-            Array::F64(_) => GGUFValueType::F64,
-            Array::Bool(_) => GGUFValueType::Bool,
-            Array::String(_) => GGUFValueType::String,
-        },
-    );
+    kind(head, element(array));
     head.extend((array.len() as u64).to_le_bytes());
     match array {
         Array::U8(v) => head.extend(v),

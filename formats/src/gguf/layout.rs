@@ -10,7 +10,7 @@ use crate::{FormatError, QuantType};
 /// Entries of metadata, and tensors, in one file.
 pub(super) const MAX_COUNT: u64 = 65_536;
 /// Bytes of metadata in one file, all entries together.
-pub(super) const MAX_METADATA_BYTES: u64 = 256 << 20;
+const MAX_METADATA_BYTES: u64 = 256 << 20;
 /// Bytes of a metadata key.
 const MAX_KEY_LEN: u64 = 65_535;
 /// Bytes of a tensor name: ggml keeps 64 with the final NUL.
@@ -36,6 +36,11 @@ pub(super) fn in_range(what: &'static str, offset: u64, found: u64, min: u64, ma
 /// Demands that there is room for one more than `len` entries or tensors.
 pub(super) fn check_count(what: &'static str, len: usize) -> Result<(), FormatError> {
     in_range(what, 0, (len as u64).saturating_add(1), 0, MAX_COUNT).map(drop)
+}
+
+/// The budget that all metadata of a file share: the place where an entry ends, in bytes from the start of the file.
+pub(super) fn check_metadata_end(at: u64) -> Result<(), FormatError> {
+    in_range("end of metadata", at, at, 0, MAX_METADATA_BYTES).map(drop)
 }
 
 /// Checks the length of a key before it is read.

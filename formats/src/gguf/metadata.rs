@@ -11,7 +11,8 @@ use crate::FormatError;
 /// All metadata, in file order; looking up a key takes constant time.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
-    entries: Vec<(String, Value)>,
+    /// Of a key no more than its text: files may have many, and little else.
+    entries: Vec<(Box<str>, Value)>,
     index: NameIndex,
 }
 
@@ -27,7 +28,7 @@ impl Metadata {
             return Err(key);
         }
         self.index.insert(&key, self.entries.len());
-        self.entries.push((key, value));
+        self.entries.push((key.into_boxed_str(), value));
         Ok(())
     }
 
@@ -43,7 +44,7 @@ impl Metadata {
 
     /// All entries, in file order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.entries.iter().map(|(key, value)| (key.as_str(), value))
+        self.entries.iter().map(|(key, value)| (&**key, value))
     }
 
     /// The value under `key`.
@@ -159,7 +160,7 @@ impl Metadata {
     }
 
     fn position(&self, key: &str) -> Option<usize> {
-        self.index.find(key, |at| self.entries.get(at).map(|(key, _)| key.as_str()))
+        self.index.find(key, |at| self.entries.get(at).map(|(key, _)| &**key))
     }
 
     fn typed<'a, T>(

@@ -101,7 +101,8 @@ impl GgufWriter {
     ///
     /// # Errors
     /// [`FormatError::Io`] if the temporary file beside `path` cannot be made or written; [`FormatError::DuplicateKey`]
-    /// if tensors are packed and their description was put already.
+    /// if tensors are packed and their description was put already; [`FormatError::OutOfRange`] for more than 256 MiB
+    /// of metadata.
     pub fn create(self, path: impl AsRef<Path>) -> Result<GgufFile, FormatError> {
         let (temp, file) = TempFile::beside(path.as_ref())?;
         let stream = self.stream(BufWriter::new(file), path.as_ref())?;
@@ -111,7 +112,8 @@ impl GgufWriter {
     /// Starts a file in any `sink`, for instance a `Vec<u8>`.
     ///
     /// # Errors
-    /// [`FormatError::Io`] if `sink` fails; [`FormatError::DuplicateKey`] as for [`create`](Self::create).
+    /// [`FormatError::Io`] if `sink` fails; [`FormatError::DuplicateKey`] and [`FormatError::OutOfRange`] as for
+    /// [`create`](Self::create).
     pub fn write_to<W: Write>(self, sink: W) -> Result<GgufStream<W>, FormatError> {
         self.stream(sink, Path::new("(stream)"))
     }

@@ -119,8 +119,9 @@ pub struct Queries<'a> {
 ///
 /// Shapes: `q` and `out: (tokens, heads, head_dim)`, any number of tokens and heads; those of `out` count. Softmax runs
 /// over pages, in ascending order, and over splits as [`KV_SPLIT`] says: a token's result depends on the positions it
-/// sees only, not on the tokens beside it, and what it does not see may hold anything, even NaN. Pages in which no
-/// token sees anything are not asked for. The scratch is on the stack, at most 96 KiB.
+/// sees only, not on the tokens beside it, and what it does not see may hold anything, even NaN; a key that it sees and
+/// that has a NaN makes all of its result NaN. Pages in which no token sees anything are not asked for. The scratch is
+/// on the stack, at most 106 KiB.
 ///
 /// # Errors
 /// [`KernelError::Empty`] if a head has no elements or the window no position, [`KernelError::OutOfRange`] for a head

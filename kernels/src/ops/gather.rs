@@ -22,11 +22,18 @@ pub fn gather(
     same_len("gather input", quantized_words(tokens, depth)?, x.len())?;
     same_len("gather depth", depth, out.depth())?;
     same_len("gather output", from.len(), out.tokens())?;
-    if let Some(found) = from.clone().find(|&token| token >= tokens) {
-        return Err(KernelError::OutOfRange { what: "token", limit: tokens, found });
-    }
+    let inside = |token| {
+        if token < tokens {
+            Ok(token)
+        } else {
+            Err(KernelError::OutOfRange { what: "token", limit: tokens, found: token })
+        }
+    };
+    from.clone().try_for_each(|token| inside(token).map(drop))?;
     let (all, window) = (depth / GROUP, out.window());
-    for (to, token) in from.enumerate() {
+    // An iterator need not keep what it promises: it may give more tokens than it said, or others than its clone did.
+    for (to, token) in from.take(out.tokens()).enumerate() {
+        let token = inside(token)?;
         let (tile, to_tile) = (token - token % TILE, to - to % TILE);
         let (n, to_n) = (TILE.min(tokens - tile), TILE.min(out.tokens() - to_tile));
         // Rows of a word of each token of a tile.

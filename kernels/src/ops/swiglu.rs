@@ -16,11 +16,15 @@ const TOKENS: usize = 512;
 /// The same for fewer tokens, an expert's: a smaller place on the stack to clear, for each block of rows.
 const FEWER_TOKENS: usize = 128;
 
+/// What [`swiglu`] says.
+const _: () = assert!(size_of::<[[f32; SWIGLU_ROWS]; TOKENS]>() == 192 << 10 && panel::SCRATCH <= 133 << 10);
+
 /// `out[t][r] = round(silu(Σ_k gate[r][k] · x[t][k]) · Σ_k up[r][k] · x[t][k])`, `silu(g) = g / (1 + exp(-g))` (Shazeer
 /// 2020, eq. 5), rounded to 8 bits as [`quantize`](super::quantize) does: the intermediate never reaches memory.
 ///
 /// Shapes: `gate` and `up: (rows, depth)`, both multiplied with 8-bit activations, `x: quantized_words(tokens, depth)`;
-/// `out` is the window `rows` (whole groups of 32) of a batch of as many tokens.
+/// `out` is the window `rows` (whole groups of 32) of a batch of as many tokens. The scratch is on the stack: at most
+/// 192 KiB of values and, for the products, 133 KiB of sums and panels.
 ///
 /// # Errors
 /// [`KernelError::RangeReversed`] or [`KernelError::OutOfRange`] for rows the matrices do not have,

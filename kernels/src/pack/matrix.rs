@@ -80,14 +80,17 @@ impl PackedMatrix {
         if start > end {
             return Err(KernelError::RangeReversed { what: "rows", start, end });
         }
+        let past = || KernelError::OutOfRange { what: "rows", limit: self.rows, found: end };
+        if end > self.rows {
+            return Err(past());
+        }
         let (skip, stored) = match self.layout {
             PackLayout::RowMajor(_) => (0, start..end),
-            PackLayout::Panels(_) => (start % ROWS, start - start % ROWS..end.next_multiple_of(ROWS)),
+            PackLayout::Panels(_) => (start % ROWS, start - start % ROWS..self.layout.stored_rows(end)),
         };
-        // Neither product wraps for `end <= rows`: that of all stored rows was computed when the matrix was made.
+        // Neither product wraps, as `end <= rows`: that of all stored rows was computed when the matrix was made.
         let bytes = stored.start * self.row_bytes..stored.end * self.row_bytes;
-        let data = if end <= self.rows { self.data.get(bytes) } else { None };
-        let data = data.ok_or(KernelError::OutOfRange { what: "rows", limit: self.rows, found: end })?;
+        let data = self.data.get(bytes).ok_or_else(past)?;
         Ok(WeightRows { data, row_bytes: self.row_bytes, layout: self.layout, rows: end - start, skip })
     }
 }

@@ -22,6 +22,9 @@ const TILES: usize = 128;
 /// Tokens up to which weights are multiplied as they are taken apart; with two scales a group, one tile.
 const FEW: usize = 8;
 
+/// Bytes of the stack that [`matmul`] takes: sums and panels.
+pub(crate) const SCRATCH: usize = size_of::<[Sums; TILES * TILE * PANELS]>() + size_of::<[Panel; PANELS]>();
+
 /// The functions that multiply one format in one layout.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PanelKernel {

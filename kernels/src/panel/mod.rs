@@ -18,7 +18,7 @@ pub(crate) mod build;
 mod driver;
 pub(crate) mod gemv;
 
-pub(crate) use driver::{PanelKernel, ask, matmul};
+pub(crate) use driver::{PanelKernel, SCRATCH, ask, matmul};
 
 /// Rows of a panel.
 pub(crate) const ROWS: usize = 16;

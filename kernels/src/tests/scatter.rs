@@ -132,3 +132,57 @@ fn a_token_that_cannot_be_gathered_is_an_error() {
     let half = &all[..quantized_words(2, DEPTH / 2).expect("small")];
     assert!(matches!(gather(half, DEPTH / 2, &[0, 1]), Err(KernelError::ShapeMismatch { .. })));
 }
+
+/// Says that it gives `said` tokens, gives more of them, and of another number than its clone.
+struct Liar {
+    said: usize,
+    left: usize,
+    token: usize,
+    of_clone: usize,
+}
+
+impl Iterator for Liar {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.token)
+    }
+}
+
+impl ExactSizeIterator for Liar {
+    fn len(&self) -> usize {
+        self.said
+    }
+}
+
+impl Clone for Liar {
+    fn clone(&self) -> Self {
+        Self { token: self.of_clone, ..*self }
+    }
+}
+
+/// Anybody can write such an iterator, without `unsafe`.
+#[test]
+fn an_iterator_that_lies_changes_nothing_outside() {
+    let mut x = [0.5; 2 * DEPTH];
+    x[DEPTH] = f32::NAN;
+    let all = words(&Kernels::detect(), &x);
+    // Of tokens without inputs there are flags only.
+    for (all, depth, said) in [(&[0, 1][..], 0, 2), (&all, DEPTH, 2), (&all, DEPTH, 4)] {
+        let len = quantized_words(said, depth).expect("small");
+        let gather = |liar| {
+            let mut out = vec![7; 8 * len];
+            let mut tile = QuantTile::new(&mut out[..len], said, depth).expect("right length");
+            let result = ops::gather(all, 2, depth, liar, &mut tile);
+            assert!(out[len..].iter().all(|word| *word == 7), "written outside the output");
+            result
+        };
+        // More tokens than it says, all of no use, so that flags are written.
+        assert_eq!(gather(Liar { said, left: 9, token: 1, of_clone: 1 }), Ok(()));
+        for token in [2, 5, usize::MAX] {
+            let found = gather(Liar { said, left: said, token, of_clone: 0 });
+            assert_eq!(found, Err(KernelError::OutOfRange { what: "token", limit: 2, found: token }));
+        }
+    }
+}

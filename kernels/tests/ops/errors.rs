@@ -1,7 +1,11 @@
 //! Every refusal: the variant, its numbers, its message; and nothing written.
 
+use halfbyte_formats::quant::PanelType;
 use halfbyte_formats::{Bytes, QuantType};
-use halfbyte_kernels::{Activations, Isa, KernelError, Kernels, KvLayout, KvPart, KvType, MAX_HEAD_DIM, Tile, ops};
+use halfbyte_kernels::{
+    ActivationType, Activations, Isa, KernelError, Kernels, KvLayout, KvPart, KvType, MAX_HEAD_DIM, PackedMatrix,
+    QuantTile, Tile, ops, quantized_words,
+};
 
 fn mismatch(what: &'static str, expected: usize, found: usize) -> KernelError {
     KernelError::ShapeMismatch { what, expected, found }
@@ -46,6 +50,88 @@ fn matmul() {
     assert_eq!(ops::decode_row(&w, 4, &mut row[..2]), Err(past));
     let past = KernelError::TooLarge { what: "row" };
     assert_eq!(ops::decode_row(&w, usize::MAX, &mut row[..2]), Err(past));
+}
+
+/// So far past the last row that products with it wrap.
+#[test]
+fn rows_of_any_number() {
+    let k = Kernels::detect();
+    let row_major = k.pack(QuantType::F32, 4, 2, Bytes::from(vec![0; 32])).expect("valid shape");
+    let panels = k.packed(PanelType::Q4_0, 4, 64, Bytes::from(vec![0; 576])).expect("valid shape");
+    // Of a matrix without inputs any number of rows takes no bytes.
+    let empty = k.packed(PanelType::Q4_0, usize::MAX, 0, Bytes::from(vec![])).expect("valid shape");
+    let past = |found| Err(KernelError::OutOfRange { what: "rows", limit: 4, found });
+    for (w, x, words) in [(&row_major, &[0.0; 2][..], &[][..]), (&panels, &[], &[0; 25])] {
+        let x = if w.activations() == ActivationType::F32 { Activations::F32(x) } else { Activations::Q8(words) };
+        let mut row = vec![7.0; w.depth()];
+        assert_eq!(ops::decode_row(w, usize::MAX - 1, &mut row), past(usize::MAX));
+        assert!(row.iter().all(|x| *x == 7.0), "an error has written nothing");
+        let mut out = Tile::new(&mut [], 0, usize::MAX).expect("right length");
+        for rows in [0..usize::MAX, usize::MAX - 1..usize::MAX, 0..usize::MAX / 8 + 1] {
+            let end = rows.end;
+            assert_eq!(ops::matmul(&k, w, rows, x, ops::Store::Set, &mut out), past(end));
+        }
+    }
+    assert_eq!(ops::decode_row(&empty, usize::MAX - 1, &mut []), Ok(()));
+}
+
+#[test]
+fn quantizing() {
+    let k = Kernels::detect();
+    // 32 inputs are 12 words, and one for a flag.
+    let quantize = |x: &[f32], depth, words| {
+        let mut out = vec![7; words];
+        let result = ops::quantize(&k, x, depth, &mut out);
+        assert!(result.is_ok() || out.iter().all(|word| *word == 7), "an error has written nothing");
+        result
+    };
+    let x = [0.5; 96];
+    assert_eq!(quantize(&x, 32, 39), Ok(()));
+    assert_eq!(quantize(&[], 32, 0), Ok(()));
+    assert_eq!(quantize(&x, 0, 39), Err(KernelError::Empty { what: "depth" }));
+    assert_eq!(quantize(&x, 48, 39), Err(KernelError::NotMultiple { what: "depth", unit: 32, found: 48 }));
+    assert_eq!(quantize(&x, 64, 39), Err(KernelError::NotMultiple { what: "quantize input", unit: 64, found: 96 }));
+    assert_eq!(quantize(&x, 32, 38), Err(mismatch("quantize output", 39, 38)));
+}
+
+#[test]
+fn swiglu() {
+    let k = Kernels::detect();
+    let panels = |rows: usize, depth: usize| {
+        let bytes = Bytes::from(vec![0; rows.next_multiple_of(16) * depth / 32 * 18]);
+        k.packed(PanelType::Q4_0, rows, depth, bytes).expect("valid shape")
+    };
+    let (w, higher, wider) = (panels(64, 64), panels(96, 64), panels(64, 128));
+    let floats = k.pack(QuantType::F32, 64, 64, Bytes::from(vec![0; 64 * 64 * 4])).expect("valid shape");
+    // Two tokens of 64 inputs, and of `outputs`.
+    let swiglu = |[gate, up]: [&PackedMatrix; 2], rows, words, outputs| {
+        let mut out = vec![7; quantized_words(2, outputs).expect("whole groups")];
+        let mut tile = QuantTile::new(&mut out, 2, outputs).expect("right length");
+        let result = ops::swiglu(&k, [gate, up], rows, &vec![0; words], &mut tile);
+        // Flags are cleared before.
+        assert!(result.is_ok() || out[..out.len() - 2].iter().all(|word| *word == 7), "an error has written nothing");
+        result
+    };
+    let past = |found| Err(KernelError::OutOfRange { what: "rows", limit: 64, found });
+    let units = |found| Err(KernelError::NotMultiple { what: "swiglu rows", unit: 32, found });
+    assert_eq!(swiglu([&w, &w], 0..64, 50, 64), Ok(()));
+    assert_eq!(swiglu([&w, &higher], 32..64, 50, 32), Ok(()));
+    assert_eq!(swiglu([&w, &w], 32..32, 50, 0), Ok(()));
+    assert_eq!(swiglu([&w, &w], 32..96, 50, 64), past(96));
+    assert_eq!(swiglu([&higher, &w], 32..96, 50, 64), past(96));
+    assert_eq!(swiglu([&w, &w], 0..usize::MAX - 31, 50, 64), past(usize::MAX - 31));
+    assert_eq!(swiglu([&w, &w], 0..48, 50, 64), units(48));
+    assert_eq!(swiglu([&w, &w], 16..64, 50, 64), units(16));
+    #[expect(clippy::reversed_empty_ranges, reason = "the case under test")]
+    let reversed = swiglu([&w, &w], 64..32, 50, 0);
+    assert_eq!(reversed, Err(KernelError::RangeReversed { what: "rows", start: 64, end: 32 }));
+    assert_eq!(swiglu([&w, &w], 0..64, 49, 64), Err(mismatch("swiglu input", 50, 49)));
+    assert_eq!(swiglu([&w, &wider], 0..64, 50, 64), Err(mismatch("swiglu depth", 64, 128)));
+    assert_eq!(swiglu([&w, &w], 0..64, 50, 32), Err(mismatch("swiglu output groups", 2, 1)));
+    for pair in [[&w, &floats], [&floats, &w]] {
+        let found = "row-major blocks";
+        assert_eq!(swiglu(pair, 0..64, 50, 64), Err(KernelError::LayoutMismatch { found }));
+    }
 }
 
 #[test]

@@ -14,3 +14,4 @@ mod norm;
 mod packed;
 mod rope;
 mod softmax;
+mod swiglu;

@@ -9,18 +9,23 @@ mod byte_level;
 mod sentence_piece;
 mod vocabulary;
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::document::{Document, excerpt};
 use super::plan::Plan;
-use crate::FormatError;
-use crate::gguf::Strings;
+use crate::gguf::{Load, Strings};
+use crate::{FormatError, map};
 use vocabulary::{Kind, Vocabulary};
 
 /// Largest vocabulary accepted.
 pub(super) const MAX_VOCAB: usize = 1 << 22;
+/// Where newer checkpoints have their chat template.
+const TEMPLATE: &str = "chat_template.jinja";
+/// Bytes of such a file. Published ones have some thousands.
+const MAX_TEMPLATE: u64 = 1 << 20;
 
 /// Reads the tokenizer of the checkpoint in `dir` into `plan`.
 pub(super) fn read(dir: &Path, config: &Document, plan: &mut Plan) -> Result<(), FormatError> {
@@ -116,11 +121,18 @@ fn special(
 
 /// The chat template: a file of its own in newer checkpoints, else text in `tokenizer_config.json`.
 fn chat_template(dir: &Path, settings: Option<&Document>) -> Result<Option<String>, FormatError> {
-    let path = dir.join("chat_template.jinja");
-    match std::fs::read_to_string(&path) {
-        Ok(template) => return Ok(Some(template)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(FormatError::Io { action: "read", path, source }),
+    // Mapped, so that nothing is read of a file that is too long; the copy is what is checked.
+    match map::load(&dir.join(TEMPLATE), Load::Map) {
+        Ok(bytes) => {
+            let (what, found) = ("length of chat_template.jinja", bytes.len() as u64);
+            if found > MAX_TEMPLATE {
+                return Err(FormatError::OutOfRange { what, offset: 0, found, min: 0, max: MAX_TEMPLATE });
+            }
+            let text = String::from_utf8(bytes.to_vec());
+            return text.map(Some).map_err(|_| FormatError::NotUtf8 { what: TEMPLATE, offset: 0 });
+        }
+        Err(FormatError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let Some(settings) = settings.filter(|settings| settings.value("chat_template").is_some()) else {
         return Ok(None);

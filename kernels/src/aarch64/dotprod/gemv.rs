@@ -139,23 +139,13 @@ unsafe fn four_bits<const LANE: usize>(
 /// As there.
 pub(in crate::aarch64) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     let tile: GemvFn = match g.tokens {
-        1 => one::<F>,
+        1 => tile::<F, 1>,
         2 => tile::<F, 2>,
         3 => tile::<F, 3>,
         _ => tile::<F, 4>,
     };
     // SAFETY: the contract is the same; it is the function for so many tokens.
     unsafe { tile(g, out) };
-}
-
-/// A [`GemvFn`] for one token.
-///
-/// # Safety
-/// As there.
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
-    // SAFETY: the contract is the same; as this function may run, the CPU has its features.
-    unsafe { gemv::gemv::<F, Sdot, 1>(Sdot(()), g, out) };
 }
 
 /// A [`GemvFn`] for `T` tokens.

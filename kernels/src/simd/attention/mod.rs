@@ -18,8 +18,10 @@
 //!
 //! That is for keys and values of f32 and f16; those of 8 bits are multiplied as integers, see `eight.rs`.
 //!
-//! Scratch is 92 KiB of the stack: a tile of 128 x 64 numbers, scores and states of 64 rows, sums of one product, and
-//! what is merged so far, which is touched only where there is more than one split.
+//! Scratch is 102 KiB of the stack, 105 on Arm, where panels are larger: what one type of cache needs (for 8 bits three
+//! panels, and queries, scores and weights of 32 rows: 62; else a tile of 128 x 64 numbers, scores of 64 rows, and sums
+//! of one product: 51), states of 64 rows, and what is merged so far, which is touched only where there is more than
+//! one split.
 
 mod ahead;
 mod eight;
@@ -134,6 +136,9 @@ struct Scratch {
     /// `[row][d]`: the sums of the splits before the present one.
     totals: MaybeUninit<[f32; MAX_HEAD_DIM]>,
 }
+
+/// What [`ops::attention_gqa`](crate::ops::attention_gqa) says.
+const _: () = assert!(size_of::<Scratch>() <= 106 << 10);
 
 /// What one type of cache needs.
 #[repr(C)]

@@ -57,25 +57,13 @@ fn dot(mut sum: [__m256i; 2], codes: [__m256i; 2], input: u32) -> [__m256i; 2] {
 /// As there.
 pub(in crate::x86) unsafe fn gemv<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     let tile: GemvFn = match g.tokens {
-        1 => one::<F>,
+        1 => tile::<F, 1>,
         2 => tile::<F, 2>,
         3 => tile::<F, 3>,
         _ => tile::<F, 4>,
     };
     // SAFETY: the contract is the same; it is the function for so many tokens.
     unsafe { tile(g, out) };
-}
-
-/// A [`GemvFn`] for one token.
-///
-/// # Safety
-/// As there.
-#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-unsafe fn one<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
-    // SAFETY: as this function may run, the CPU has its features.
-    let lanes = unsafe { Ymm::new() };
-    // SAFETY: the contract is the same.
-    unsafe { gemv::gemv::<F, Vnni, 1, 1>(Vnni(lanes), g, out) };
 }
 
 /// A [`GemvFn`] for `T` tokens.
