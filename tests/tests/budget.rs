@@ -4,8 +4,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use halfbyte::{
-    Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Pressure, Request, RuntimeError, Sampling,
-    Scheduler, SchedulerOptions, SessionOptions, StopRules,
+    Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Overflow, Pressure, Request, RuntimeError,
+    Sampling, Scheduler, SchedulerOptions, SessionOptions, StopRules,
 };
 
 fn path() -> PathBuf {
@@ -268,4 +268,25 @@ fn modes_that_grant() {
     assert!(machine.limit() > 1 << 20);
     let model = model(&machine, Load::Map).expect("a model");
     generate(&model).expect("a machine that runs this test has as much");
+}
+
+/// What is kept at the head of a context that slides is part of the least that makes sense.
+#[test]
+fn a_shorter_context_still_slides() {
+    #[derive(Debug)]
+    struct Least;
+    impl ContextPolicy for Least {
+        fn context(&self, _: usize, least: usize, _: Pressure) -> Option<usize> {
+            assert_eq!(least, 202);
+            Some(0)
+        }
+    }
+    let (alone, share) = sizes(300);
+    let model = model(&Budget::new(alone + share, BudgetMode::Enforce), Load::Map).expect("a model");
+    let mut options = options(1);
+    options.policy = Some(std::sync::Arc::new(Least));
+    let scheduler = Scheduler::new(&model, &options).expect("a scheduler");
+    let mut request = request(1000);
+    request.overflow = Overflow::Slide { keep: 200 };
+    assert_eq!(schedule(&scheduler, request).expect("it fits").len(), 70);
 }

@@ -89,7 +89,7 @@ impl Share {
             Ok((sequence, cached)) => Some(Self::Ready { sequence, cached, shortened: None }),
             Err(RuntimeError::BudgetExceeded { .. }) if others => None,
             Err(error @ RuntimeError::BudgetExceeded { .. }) => {
-                let least = (request.tokens.len() + 1).min(asked);
+                let least = (request.tokens.len() + 1).max(request.overflow.least_context()).min(asked);
                 let page = KvCache::page_bytes(model.config(), options.kv).unwrap_or(0);
                 let budget = model.budget();
                 let pressure = Pressure { used: budget.used(), limit: budget.limit(), page };
@@ -117,6 +117,7 @@ pub(super) fn context(request: &Request, model: &Model) -> Result<usize, Runtime
     let most = model.config().context;
     let wanted = request.stop.max_tokens.map(|max| request.tokens.len().saturating_add(max).min(most).max(1));
     let context = session::context(model.config(), request.context.or(wanted))?;
+    request.overflow.check(context)?;
     let need = request.tokens.len();
     if need > context { Err(RuntimeError::ContextFull { need, context, used: 0 }) } else { Ok(context) }
 }
