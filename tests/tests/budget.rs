@@ -7,6 +7,7 @@ use halfbyte::{
     Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Overflow, Pressure, Request, RuntimeError,
     Sampling, Scheduler, SchedulerOptions, SessionOptions, StopRules,
 };
+use halfbyte_tests::Golden;
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../cli/models/tiny-mimo-q4_0.gguf")
@@ -289,4 +290,58 @@ fn a_shorter_context_still_slides() {
     let mut request = request(1000);
     request.overflow = Overflow::Slide { keep: 200 };
     assert_eq!(schedule(&scheduler, request).expect("it fits").len(), 70);
+}
+
+/// Runs `request` twice at a time with memory for so many halves of its share, which is more than it takes if prompts
+/// are shared, and compares with what it gets with no limit.
+fn two_that_begin_alike(load: impl Fn(&Budget) -> Model, request: &Request, halves: usize) {
+    let run = |budget: &Budget| {
+        let model = load(budget);
+        let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+        let alone = budget.used();
+        let mut first = scheduler.submit(request.clone()).expect("room");
+        let mut tokens = vec![Vec::new(), Vec::new()];
+        // The prompt of the first is known now.
+        tokens[0].extend(first.next().expect("a token").expect("no error").token);
+        let share = budget.peak() - alone;
+        let second = scheduler.submit(request.clone()).expect("room");
+        for (tokens, generation) in tokens.iter_mut().zip([first, second]) {
+            tokens.extend(generation.filter_map(|piece| piece.expect("it is not refused later").token));
+        }
+        let stats = scheduler.stats();
+        assert_eq!((stats.finished, stats.failed, stats.refused_budget), (2, 0, 0));
+        (alone, share, tokens)
+    };
+    let (alone, share, expected) = run(&Budget::default());
+    assert!(expected.iter().all(|tokens| Some(tokens.len()) == request.stop.max_tokens));
+    let budget = Budget::new(alone + share * halves / 2, BudgetMode::Enforce);
+    assert_eq!(run(&budget).2, expected);
+    assert!(budget.peak() <= budget.limit());
+}
+
+/// Pages that were taken over, or given to others, do not come back when a sequence drops them.
+#[test]
+fn who_slides_is_not_refused_later() {
+    let mut request = request(1024);
+    request.tokens = (0..640).map(|n| n % 200).collect();
+    (request.overflow, request.stop.max_tokens) = (Overflow::Slide { keep: 0 }, Some(400));
+    for halves in [3, 4] {
+        two_that_begin_alike(|budget| model(budget, Load::Map).expect("a model"), &request, halves);
+    }
+}
+
+/// Neither do they when rotations change.
+#[test]
+fn who_crosses_the_original_context_is_not_refused_later() {
+    let golden = Golden::named("phi4-mini");
+    let load = |budget: &Budget| {
+        let mut options = LoadOptions::default();
+        (options.threads, options.budget) = (Some(1), budget.clone());
+        Model::from_gguf(&golden.gguf, None, &options).expect("a valid model")
+    };
+    let mut request = request(300);
+    request.tokens = golden.case(600).tokens[..230].to_vec();
+    for halves in [3, 4] {
+        two_that_begin_alike(load, &request, halves);
+    }
 }

@@ -16,7 +16,7 @@ use super::{
     stats::Counters,
 };
 use crate::{
-    Event, Finish, Model, RuntimeError,
+    Event, Finish, Model, Overflow, RuntimeError,
     generate::Logits,
     kv::KvCache,
     prefix::PrefixCache,
@@ -34,7 +34,9 @@ pub(super) struct Running {
     /// When the last token came.
     last: Option<Instant>,
     cached: bool,
-    /// Whether the whole prompt was run, and full pages of it kept.
+    /// Whether others may have full pages of the prompt while it runs: see [`drops_pages`].
+    shares: bool,
+    /// Whether the whole prompt was run.
     prompted: bool,
 }
 
@@ -122,8 +124,19 @@ pub(super) fn context(request: &Request, model: &Model) -> Result<usize, Runtime
     if need > context { Err(RuntimeError::ContextFull { need, context, used: 0 }) } else { Ok(context) }
 }
 
-/// A sequence with the prompt of a request, what is known of it taken over, and memory set aside for the rest of its
-/// context.
+/// Whether a request may drop pages before it is over, and make them again: because it slides, or is rotated otherwise
+/// from some token on. A page that it shares with others does not come back to it when it is dropped. So all it may
+/// need is set aside, whatever it takes over, and its own pages are not shared before the end.
+fn drops_pages(request: &Request, model: &Model, context: usize) -> bool {
+    let len = request.tokens.len();
+    let end = len.saturating_add(request.stop.max_tokens.unwrap_or(usize::MAX));
+    let slides = matches!(request.overflow, Overflow::Slide { .. }) && end > context;
+    let rotations = model.graph().rotations();
+    slides || rotations.set(len, context) != rotations.set(end.min(context), context)
+}
+
+/// A sequence with the prompt of a request, what is known of it taken over, and memory set aside for all else that it
+/// may need.
 fn build(
     waiting: &Waiting,
     model: &Model,
@@ -138,7 +151,8 @@ fn build(
     let before = request.tokens.get(..last).filter(|_| request.cached).unwrap_or(&[]);
     let (pages, known) = prefixes.find(factors, options.kv, before)?;
     let page = KvCache::page_bytes(model.config(), options.kv)?;
-    let own = context.div_ceil(KV_PAGE) - known / KV_PAGE;
+    let shared = if drops_pages(request, model, context) { 0 } else { known / KV_PAGE };
+    let own = context.div_ceil(KV_PAGE) - shared;
     let bytes = own.saturating_mul(page).saturating_add(Sequence::buffer_bytes(model.vocab(), context));
     let grant = model.budget().ask(bytes)?;
     let mut sequence = Sequence::new(model.clone(), options.kv, context, grant)?;
@@ -156,7 +170,8 @@ impl Running {
     pub(super) fn new(waiting: Waiting, place: Duration, sequence: Sequence) -> Self {
         let Waiting { request, outlet, submitted, .. } = waiting;
         let (priority, cached) = (request.priority, request.cached);
-        Self { priority, place, sequence, outlet, submitted, last: None, cached, prompted: false }
+        let shares = cached && !drops_pages(&request, &sequence.model, sequence.cache.capacity());
+        Self { priority, place, sequence, outlet, submitted, last: None, cached, shares, prompted: false }
     }
 
     /// Whether its next pass is that of a single token that it chose.
@@ -198,7 +213,7 @@ impl Running {
         self.sequence.cache.commit(count);
         if !self.prompted && self.sequence.pending() == 0 {
             self.prompted = true;
-            if self.cached {
+            if self.shares {
                 prefixes.keep(&self.sequence.cache, &self.sequence.tokens, true);
             }
         }
