@@ -345,3 +345,32 @@ fn who_crosses_the_original_context_is_not_refused_later() {
         two_that_begin_alike(load, &request, halves);
     }
 }
+
+/// Who waits for memory that a session has, and not a request.
+#[test]
+fn who_waits_is_served_when_a_session_goes() {
+    let (alone, share) = sizes(1000);
+    let budget = Budget::new(usize::MAX, BudgetMode::Enforce);
+    let free = model(&budget, Load::Map).expect("a model");
+    let mut session = free.session(&SessionOptions::default()).expect("a session");
+    session.push_tokens(&prompt()).expect("it fits");
+    let held = budget.used();
+    drop((session, free));
+    let budget = Budget::new(alone + share + held + share / 2, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let mut session = model.session(&SessionOptions::default()).expect("a session");
+    session.push_tokens(&prompt()).expect("it fits");
+    let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+    // One that goes on for ever, of which nobody reads more than a token.
+    let mut endless = request(1000);
+    (endless.overflow, endless.stop.max_tokens) = (Overflow::Slide { keep: 3 }, None);
+    let mut first = scheduler.submit(endless).expect("room");
+    assert!(first.next().expect("a token").is_ok());
+    let mut other = request(1000);
+    other.cached = false;
+    let second = scheduler.submit(other).expect("room");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(scheduler.stats().queued, 1);
+    drop(session);
+    assert_eq!(second.filter(Result::is_ok).count(), 70);
+}

@@ -1,6 +1,9 @@
-//! Generations that have no end of their own: contexts that slide.
+//! Generations that have no end of their own: contexts that slide, and readers that do not keep up.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use halfbyte::{Finish, KvType, Model, Overflow, Request, RuntimeError, Sampling, Scheduler, SchedulerOptions};
 use halfbyte_tests::{Golden, alone, model_on, read, session_on};
@@ -57,4 +60,65 @@ fn what_is_kept_leaves_room_for_two_tokens() {
             held.push(token);
         }
     }
+}
+
+/// Waits until `done` says so.
+#[track_caller]
+fn wait(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What was not read takes no more memory than a context has tokens; others go on, and nothing is lost.
+#[test]
+fn who_does_not_read_is_waited_for() {
+    const CONTEXT: usize = 64;
+    let model = model();
+    let scheduler = scheduler(&model);
+    let mut stalled = scheduler.submit(endless(CONTEXT, 3)).expect("a place");
+    wait("it stops", || {
+        let before = scheduler.stats().tokens;
+        thread::sleep(Duration::from_millis(200));
+        let after = scheduler.stats().tokens;
+        assert!(after <= 2 * CONTEXT as u64, "{after} tokens that nobody reads");
+        after > 0 && after == before
+    });
+    // Others have the passes for themselves.
+    let mut short = endless(CONTEXT, 3);
+    short.stop.max_tokens = Some(100);
+    assert_eq!(read(&mut scheduler.submit(short.clone()).expect("a place")), alone(&model, KvType::F16, &short));
+    // It goes on where it was, from stall to stall.
+    short.stop.max_tokens = Some(10 * CONTEXT);
+    let expected = alone(&model, KvType::F16, &short).0;
+    let found: Vec<u32> = stalled.by_ref().filter_map(|piece| piece.expect("no error").token).take(640).collect();
+    assert_eq!(found, expected);
+    // While it stands still it can be cancelled, dropped and closed.
+    let handle = stalled.handle();
+    thread::sleep(Duration::from_millis(100));
+    handle.cancel();
+    wait("it is over", || scheduler.stats().active == 0);
+    assert!(matches!(stalled.next(), Some(Err(RuntimeError::Cancelled))));
+    let dropped = scheduler.submit(endless(CONTEXT, 3)).expect("a place");
+    thread::sleep(Duration::from_millis(100));
+    drop(dropped);
+    wait("it is over", || scheduler.stats().active == 0);
+    let closed = scheduler.submit(endless(CONTEXT, 3)).expect("a place");
+    thread::sleep(Duration::from_millis(100));
+    drop(scheduler);
+    assert!(matches!(closed.last(), Some(Err(RuntimeError::SchedulerClosed))));
+}
+
+/// A generation that has an end comes to it, whether it is read or not.
+#[test]
+fn who_reads_only_afterwards_finds_everything() {
+    let model = model();
+    let scheduler = scheduler(&model);
+    let mut request = endless(64, 0);
+    request.overflow = Overflow::Stop;
+    let mut generation = scheduler.submit(request).expect("a place");
+    wait("it is over", || scheduler.stats().finished == 1);
+    assert_eq!(read(&mut generation).0.len(), 63);
 }

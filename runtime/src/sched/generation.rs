@@ -36,6 +36,14 @@ impl Outlet {
         }
     }
 
+    /// Whether less than `limit` updates wait to be read; if not, the reader calls the scheduler once it reads on.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        match self {
+            Self::Handover(handover) => handover.has_room(limit),
+            Self::Callback(_) => true,
+        }
+    }
+
     /// Passes the last one on.
     pub(super) fn done(mut self, result: Result<Finish, RuntimeError>) {
         match &mut self {
@@ -56,6 +64,10 @@ impl Drop for Outlet {
 }
 
 /// The pieces of an answer, as they come: a blocking iterator, for any thread. Dropping it cancels the request.
+///
+/// Pieces and events that are not read are kept, up to twice as many as the context has tokens; then the request waits
+/// until they are, and keeps its place. That can happen to one only that slides
+/// ([`Overflow::Slide`](crate::Overflow::Slide)): others are over before.
 ///
 /// An error is the last item.
 pub struct Generation {
@@ -102,7 +114,7 @@ impl Iterator for Generation {
             if self.over {
                 return None;
             }
-            match self.handover.next() {
+            match self.handover.next(|| self.handle.core.call()) {
                 Some(Update::Piece(piece)) => return Some(Ok(piece)),
                 Some(Update::Event(event)) => self.events.push_back(event),
                 Some(Update::Done(Ok(finish))) => {

@@ -198,6 +198,12 @@ impl Running {
         Ok(true)
     }
 
+    /// Whether nothing is to be run for it until what it has told was read. What is not read is never much more than a
+    /// context of tokens: without sliding, no sequence tells as much as this.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.outlet.has_room(self.sequence.cache.capacity().saturating_mul(2))
+    }
+
     pub(super) fn tell_event(&mut self, event: Event) {
         self.outlet.send(Update::Event(event));
     }

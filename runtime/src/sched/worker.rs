@@ -2,7 +2,8 @@
 //!
 //! A pass has a token of every sequence that decodes, and a chunk of one prompt: that of the request with the earliest
 //! place in the queue. So a prompt delays those that decode by a chunk at most each time, and reads no weights that
-//! they do not read. Without batching every sequence has passes of its own, in turn.
+//! they do not read. Without batching every sequence has passes of its own, in turn. One whose reader is far behind
+//! stands still.
 //!
 //! Nothing counts before a pass is over: one that is cancelled or fails leaves every sequence as it was. If one fails
 //! that several share, each of them gets a pass of its own, and whoever fails then is to blame.
@@ -10,7 +11,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -29,6 +30,10 @@ use crate::{
     memory::Buffer,
     prefix::PrefixCache,
 };
+
+/// How long those that wait for memory are not looked after while all that run stand still: nobody tells when memory
+/// comes back from elsewhere.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// See the head of this file.
 pub(super) struct Worker {
@@ -94,7 +99,7 @@ impl Worker {
         }
     }
 
-    /// Lets in who may come, and waits for somebody if nobody is there; false once the scheduler is closed.
+    /// Lets in who may come, and waits for somebody if there is nobody to run; false once the scheduler is closed.
     fn let_in(&mut self) -> bool {
         loop {
             let mut door = self.core.lock();
@@ -106,8 +111,10 @@ impl Worker {
             let share = |waiting: &Waiting| Share::of(waiting, model, options, prefixes, others);
             let now = self.core.now();
             let Some((waited, waiting, share)) = door.admission.admit(now, share) else {
-                if self.running.is_empty() {
-                    drop(self.core.sleep(door));
+                if self.running.iter().all(Running::is_stalled) {
+                    let has_place = door.admission.taken() < self.options.max_concurrent;
+                    let limit = (others && has_place).then_some(PATIENCE);
+                    drop(self.core.sleep(door, limit));
                     continue;
                 }
                 return true;
@@ -180,7 +187,7 @@ impl Worker {
 
     /// Who has what in the next pass: those that decode, the most urgent first, then the chunk.
     fn plan(&self) -> Vec<Row> {
-        let places = || (0..self.running.len()).map(|place| (place, &self.running[place]));
+        let places = || self.running.iter().enumerate().filter(|(_, running)| !running.is_stalled());
         let mut rows: Vec<Row> =
             places().filter(|(_, r)| r.decodes()).map(|(place, _)| Row { place, count: 1 }).collect();
         rows.sort_by_key(|row| self.running[row.place].priority);
