@@ -374,3 +374,40 @@ fn who_waits_is_served_when_a_session_goes() {
     drop(session);
     assert_eq!(second.filter(Result::is_ok).count(), 70);
 }
+
+/// Who has to wait for others anyway takes nothing from what is kept, and asks again only if something came back.
+#[test]
+fn who_waits_leaves_prefixes_alone() {
+    let (alone, share) = sizes(1000);
+    let budget = Budget::new(alone + share + share / 2, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+    let mut kept = request(300);
+    (kept.tokens[0], kept.stop.max_tokens) = (7, Some(1));
+    schedule(&scheduler, kept.clone()).expect("it fits");
+    let bytes = scheduler.prefixes().bytes();
+    assert!(bytes > 0 && bytes < share / 2);
+    let mut long = request(1000);
+    long.cached = false;
+    let mut endless = long.clone();
+    (endless.overflow, endless.stop.max_tokens) = (Overflow::Slide { keep: 3 }, None);
+    let mut first = scheduler.submit(endless).expect("room");
+    assert!(first.next().expect("a token").is_ok());
+    let second = scheduler.submit(long).expect("room");
+    let mut read_until = |done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(first.next().expect("it has no end").is_ok());
+        }
+    };
+    read_until(&|| budget.refused() > 0);
+    let tokens = scheduler.stats().tokens + 150;
+    read_until(&|| scheduler.stats().tokens >= tokens);
+    assert_eq!((scheduler.stats().queued, scheduler.stats().evicted), (1, 0));
+    assert_eq!((scheduler.prefixes().bytes(), budget.refused()), (bytes, 1));
+    // Nor is it forgotten.
+    drop(first);
+    assert_eq!(second.filter(Result::is_ok).count(), 70);
+    let cached = scheduler.stats().cached_tokens;
+    schedule(&scheduler, kept).expect("it fits");
+    assert!(scheduler.stats().cached_tokens > cached);
+}

@@ -215,10 +215,20 @@ impl Shared {
 }
 
 impl Reclaim for Shared {
-    /// Pages that a running sequence holds as well would free nothing.
-    fn reclaim(&self, bytes: usize) {
-        self.evict(&mut self.lock(), |_, freed| freed >= bytes, |page| Arc::strong_count(page) == 1);
+    fn spare(&self) -> usize {
+        let kept = self.lock();
+        // Without memory to count in, nothing is said against trying.
+        kept.tree.spare(is_unused).map_or(kept.bytes, |pages| pages.map(|page| page.len()).sum())
     }
+
+    fn reclaim(&self, bytes: usize) {
+        self.evict(&mut self.lock(), |_, freed| freed >= bytes, is_unused);
+    }
+}
+
+/// Whether no running sequence holds `page` as well: it would free nothing.
+fn is_unused(page: &Arc<Page>) -> bool {
+    Arc::strong_count(page) == 1
 }
 
 impl fmt::Debug for PrefixCache {

@@ -4,6 +4,7 @@
 //! waited too long, because a pass can take longer than that is to be late.
 
 use std::{
+    cell::Cell,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,6 +24,8 @@ pub(super) struct Waiting {
     pub(super) outlet: Outlet,
     pub(super) cancel: CancelToken,
     pub(super) submitted: Instant,
+    /// The budget's [`returns`](crate::Budget::returns) when there was too little memory for it.
+    pub(super) short_at: Cell<Option<usize>>,
 }
 
 /// What is behind the lock.

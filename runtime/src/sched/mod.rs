@@ -21,6 +21,7 @@ mod tests;
 mod worker;
 
 use std::{
+    cell::Cell,
     fmt,
     sync::Arc,
     thread::{self, Builder, JoinHandle},
@@ -209,7 +210,8 @@ impl Scheduler {
         }
         check(&request.sampling, &request.stop)?;
         let (priority, cancel) = (request.priority, CancelToken::default());
-        let waiting = Waiting { request, outlet, cancel: cancel.clone(), submitted: Instant::now() };
+        let submitted = Instant::now();
+        let waiting = Waiting { request, outlet, cancel: cancel.clone(), submitted, short_at: Cell::new(None) };
         running::context(&waiting.request, &self.model)?;
         let id = self.core.submit(priority, waiting)?;
         Ok(RequestHandle { core: Arc::clone(&self.core), id, cancel, reader })

@@ -74,7 +74,7 @@ pub(super) enum Share {
 
 impl Share {
     /// Sets memory aside for a request, or refuses it; `None` lets it wait, because others run and will give theirs
-    /// back.
+    /// back. It is not asked for again before anything came back.
     pub(super) fn of(
         waiting: &Waiting,
         model: &Model,
@@ -83,13 +83,20 @@ impl Share {
         others: bool,
     ) -> Option<Self> {
         let request = &waiting.request;
+        let returns = model.budget().returns();
+        if others && waiting.short_at.get() == Some(returns) {
+            return None;
+        }
         let asked = match context(request, model) {
             Ok(asked) => asked,
             Err(error) => return Some(Self::Refused(error)),
         };
         match build(waiting, model, options, prefixes, asked) {
             Ok((sequence, cached)) => Some(Self::Ready { sequence, cached, shortened: None }),
-            Err(RuntimeError::BudgetExceeded { .. }) if others => None,
+            Err(RuntimeError::BudgetExceeded { .. }) if others => {
+                waiting.short_at.set(Some(returns));
+                None
+            }
             Err(error @ RuntimeError::BudgetExceeded { .. }) => {
                 let least = (request.tokens.len() + 1).max(request.overflow.least_context()).min(asked);
                 let page = KvCache::page_bytes(model.config(), options.kv).unwrap_or(0);
