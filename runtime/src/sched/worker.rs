@@ -75,13 +75,13 @@ impl Worker {
         Ok(Self {
             logits: Buffer::zeros(&mut lease, "logits", [places, vocab])?,
             peaks: Buffer::zeros(&mut lease, "logits", [vocab.div_ceil(PEAK_RUN), 1])?,
+            pace: Pace::new(options.batching),
             scratch,
             core,
             model,
             options,
             prefixes,
             running: Vec::with_capacity(places),
-            pace: Pace::default(),
             stop,
         })
     }
@@ -195,7 +195,9 @@ impl Worker {
         if let Some((place, running)) = prompt {
             let heard = rows.iter().any(|row| self.running[row.place].priority == Priority::Realtime);
             let most = self.pace.chunk(heard, self.options.chunk);
-            rows.push(Row { place, count: running.sequence.pending().min(most) });
+            if most > 0 {
+                rows.push(Row { place, count: running.sequence.pending().min(most) });
+            }
         }
         rows
     }
