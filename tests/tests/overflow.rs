@@ -1,11 +1,13 @@
-//! Generations that have no end of their own: contexts that slide, and readers that do not keep up.
-
+//! Generations that have no end of their own: contexts that slide, and readers and callbacks that do not keep up.
 use std::{
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use halfbyte::{Finish, KvType, Model, Overflow, Request, RuntimeError, Sampling, Scheduler, SchedulerOptions};
+use halfbyte::{
+    Event, Finish, KvType, Model, Overflow, Request, RuntimeError, Sampling, Scheduler, SchedulerOptions, Update,
+};
 use halfbyte_tests::{Golden, alone, model_on, read, session_on};
 
 fn model() -> Model {
@@ -121,4 +123,20 @@ fn who_reads_only_afterwards_finds_everything() {
     let mut generation = scheduler.submit(request).expect("a place");
     wait("it is over", || scheduler.stats().finished == 1);
     assert_eq!(read(&mut generation).0.len(), 63);
+}
+
+#[test]
+fn a_callback_that_panics_in_an_event_is_not_served_any_more() {
+    let model = model();
+    let scheduler = scheduler(&model);
+    let (told, calls) = mpsc::channel();
+    let each = move |update: Update| {
+        let is_event = matches!(update, Update::Event(Event::Slid { .. }));
+        told.send(is_event).expect("a reader");
+        assert!(!is_event, "a bug of the application's");
+    };
+    scheduler.submit_with(endless(16, 3), each).expect("room");
+    wait("it is over", || scheduler.stats().active == 0 && scheduler.stats().cancelled == 1);
+    let calls: Vec<bool> = calls.iter().collect();
+    assert!(calls.iter().position(|is_event| *is_event) == Some(calls.len() - 1), "that was the last call");
 }

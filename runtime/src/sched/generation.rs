@@ -19,8 +19,8 @@ use crate::{CancelToken, Event, Finish, RuntimeError};
 pub(super) enum Outlet {
     /// To a [`Generation`].
     Handover(Arc<Handover<Update>>),
-    /// To a callback.
-    Callback(Box<dyn FnMut(Update) + Send>),
+    /// To a callback; none any more after it has panicked.
+    Callback(Option<Box<dyn FnMut(Update) + Send>>),
 }
 
 impl Outlet {
@@ -28,10 +28,14 @@ impl Outlet {
     pub(super) fn send(&mut self, update: Update) -> bool {
         match self {
             Self::Handover(handover) => handover.send(update),
-            // A callback that panics has had its last call, and nobody else suffers.
-            Self::Callback(each) => {
-                let told = catch_unwind(AssertUnwindSafe(|| each(update)));
-                told.inspect_err(|_| *each = Box::new(|_| ())).is_ok()
+            // One that panics has had its last call, and nobody else suffers.
+            Self::Callback(callback) => {
+                let Some(each) = callback else { return false };
+                let told = catch_unwind(AssertUnwindSafe(|| each(update))).is_ok();
+                if !told {
+                    *callback = None;
+                }
+                told
             }
         }
     }

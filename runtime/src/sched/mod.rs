@@ -183,7 +183,8 @@ impl Scheduler {
     }
 
     /// Queues `request` and calls `each` with what comes of it, the last time with [`Update::Done`]; on a thread of the
-    /// scheduler or on one that cancels. All requests wait while it runs. If it panics, it is not called again.
+    /// scheduler or on one that cancels. All requests wait while it runs. If it panics, it is not called again, and the
+    /// request is cancelled.
     ///
     /// # Errors
     /// As [`Scheduler::submit`]; `each` is then not called.
@@ -192,7 +193,7 @@ impl Scheduler {
         request: Request,
         each: impl FnMut(Update) + Send + 'static,
     ) -> Result<RequestHandle, RuntimeError> {
-        self.queue(request, Outlet::Callback(Box::new(each)), None)
+        self.queue(request, Outlet::Callback(Some(Box::new(each))), None)
     }
 
     fn queue(

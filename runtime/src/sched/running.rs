@@ -190,16 +190,19 @@ impl Running {
     /// right. Whether there is; if not, it is over.
     pub(super) fn prepare(&mut self) -> Result<bool, RuntimeError> {
         let wants = self.sequence.wants_token();
-        self.tell();
+        let heard = self.tell();
         if !wants? {
             self.say(None);
             return Ok(false);
         }
+        if !heard {
+            return Err(RuntimeError::Cancelled);
+        }
         if let Some(factors) = self.sequence.other_factors() {
             let tokens = self.sequence.cache.len();
             self.sequence.cache.rotate_with(factors);
-            if tokens > 0 {
-                self.outlet.send(Update::Event(Event::Rerun { tokens, factors }));
+            if tokens > 0 && !self.outlet.send(Update::Event(Event::Rerun { tokens, factors })) {
+                return Err(RuntimeError::Cancelled);
             }
         }
         Ok(true)
@@ -211,14 +214,14 @@ impl Running {
         !self.outlet.has_room(self.sequence.cache.capacity().saturating_mul(2))
     }
 
-    pub(super) fn tell_event(&mut self, event: Event) {
-        self.outlet.send(Update::Event(event));
+    /// Has `event` told with the next ones.
+    pub(super) fn add_event(&mut self, event: Event) {
+        self.sequence.events.push(event);
     }
 
-    fn tell(&mut self) {
-        for event in self.sequence.events.drain(..) {
-            self.outlet.send(Update::Event(event));
-        }
+    /// Passes on what has happened; false if nobody wants it.
+    fn tell(&mut self) -> bool {
+        self.sequence.events.drain(..).all(|event| self.outlet.send(Update::Event(event)))
     }
 
     /// `count` of its tokens were run.
@@ -237,7 +240,7 @@ impl Running {
         self.sequence.text.clear();
         let token = self.sequence.choose(logits, start)?;
         let loops = self.sequence.events.iter().filter(|event| matches!(event, Event::Loop { .. })).count();
-        self.tell();
+        let heard = self.tell();
         let now = Instant::now();
         let (mut first, mut next) = (None, None);
         if token.is_some() {
@@ -246,7 +249,7 @@ impl Running {
                 Some(last) => next = Some(now - last),
             }
         }
-        Ok(Told { priority: self.priority, heard: self.say(token), loops, first, next })
+        Ok(Told { priority: self.priority, heard: heard && self.say(token), loops, first, next })
     }
 
     /// Passes a token and the text that has become certain on, if there is any; false if nobody wants it.

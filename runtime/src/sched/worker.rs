@@ -132,7 +132,7 @@ impl Worker {
                     let place = place(now.saturating_sub(waited), priority, self.options.ageing);
                     let mut running = Running::new(waiting, place, *sequence);
                     if let Some(event) = shortened {
-                        running.tell_event(event);
+                        running.add_event(event);
                     }
                     self.running.push(running);
                     self.core.lock().active = self.tokens();
