@@ -1,6 +1,7 @@
 //! Generations that have no end of their own: contexts that slide, and readers and callbacks that do not keep up.
+
 use std::{
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -139,4 +140,40 @@ fn a_callback_that_panics_in_an_event_is_not_served_any_more() {
     wait("it is over", || scheduler.stats().active == 0 && scheduler.stats().cancelled == 1);
     let calls: Vec<bool> = calls.iter().collect();
     assert!(calls.iter().position(|is_event| *is_event) == Some(calls.len() - 1), "that was the last call");
+}
+
+/// A scheduler that is closed between two looks at who runs tells all of them the same.
+#[test]
+fn who_runs_while_it_closes_is_told_that() {
+    let model = model();
+    let open = Arc::new(Mutex::new(Some(scheduler(&model))));
+    let (done, ended) = mpsc::channel();
+    let submit = |request, each: Box<dyn FnMut(Update) + Send>| {
+        let open = open.lock().expect("no panic");
+        open.as_ref().expect("still there").submit_with(request, each).expect("room")
+    };
+    let told = done.clone();
+    let (start, runs) = mpsc::channel();
+    submit(
+        endless(256, 3),
+        Box::new(move |update| match update {
+            Update::Done(result) => told.send(result).expect("a reader"),
+            _ => drop(start.send(())),
+        }),
+    );
+    runs.recv().expect("it runs");
+    // The one that came last is looked at first.
+    let last = Arc::clone(&open);
+    submit(
+        endless(16, 3),
+        Box::new(move |update| match update {
+            Update::Done(result) => done.send(result).expect("a reader"),
+            Update::Event(_) => drop(last.lock().expect("no panic").take()),
+            _ => {}
+        }),
+    );
+    for _ in 0..2 {
+        let result = ended.recv_timeout(Duration::from_secs(20)).expect("it is told");
+        assert!(matches!(result, Err(RuntimeError::SchedulerClosed)), "{result:?}");
+    }
 }

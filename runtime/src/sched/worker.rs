@@ -267,9 +267,13 @@ impl Worker {
     fn end(&mut self, place: usize, error: Option<RuntimeError>) {
         let running = self.running.remove(place);
         let finish = running.sequence.finish().unwrap_or(Finish::ContextFull);
-        let result = error.map_or(Ok(finish), Err);
+        let mut result = error.map_or(Ok(finish), Err);
         let outlet = running.free(&result, &self.prefixes);
         let mut door = self.core.lock();
+        if door.closed && matches!(result, Err(RuntimeError::Cancelled)) {
+            // That is how the scheduler stops who runs.
+            result = Err(RuntimeError::SchedulerClosed);
+        }
         let counters = &mut door.counters;
         match &result {
             Ok(_) => counters.finished += 1,
