@@ -1,13 +1,13 @@
 //! A budget that is too small, by a byte or by far: always a typed error, never a trace of it, and all memory comes
 //! back.
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, fs, path::PathBuf, process, time::Duration};
 
 use halfbyte::{
     Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Overflow, Pressure, Request, RuntimeError,
     Sampling, Scheduler, SchedulerOptions, SessionOptions, StopRules,
 };
-use halfbyte_tests::Golden;
+use halfbyte_tests::{Golden, Parts};
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../cli/models/tiny-mimo-q4_0.gguf")
@@ -410,4 +410,47 @@ fn who_waits_leaves_prefixes_alone() {
     let cached = scheduler.stats().cached_tokens;
     schedule(&scheduler, kept).expect("it fits");
     assert!(scheduler.stats().cached_tokens > cached);
+}
+
+/// A model in two files, which are copied: both count.
+#[test]
+fn all_files_of_a_copy_are_asked_for() {
+    let folder = env::temp_dir().join(format!("halfbyte-split-{}", process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let whole = Parts::of(&Golden::named("mimo").gguf);
+    let count = whole.tensors.len();
+    let mut bytes = 0;
+    let paths = [0, 1].map(|no: usize| {
+        let mut shard = whole.clone();
+        let middle = count / 2;
+        shard.tensors = if no == 0 { whole.tensors[..middle].to_vec() } else { whole.tensors[middle..].to_vec() };
+        if no > 0 {
+            shard.entries.clear();
+        }
+        shard.put("split.no", no as u16).put("split.count", 2_u16).put("split.tensors.count", count as i32);
+        let path = folder.join(format!("model-0000{}-of-00002.gguf", no + 1));
+        let file = shard.bytes();
+        bytes += file.len();
+        fs::write(&path, file).expect("a file");
+        path
+    });
+    for path in &paths {
+        let open = |limit| {
+            let budget = Budget::new(limit, BudgetMode::Enforce);
+            let mut options = LoadOptions::default();
+            (options.threads, options.budget, options.load) = (Some(1), budget.clone(), Load::Copy);
+            (Model::open_with(path, &options), budget)
+        };
+        let (model, budget) = open(bytes);
+        assert!(model.is_ok() && budget.used() == bytes, "{} of {bytes}", budget.used());
+        let (refused, budget) = open(bytes - 1);
+        let refused = refused.expect_err("too little");
+        assert!(matches!(refused, RuntimeError::BudgetExceeded { need, .. } if need == bytes), "{refused}");
+        assert_eq!(budget.used(), 0);
+        let mut options = LoadOptions::default();
+        (options.threads, options.load) = (Some(1), Load::Copy);
+        let estimate = Model::estimate(path, &options, &SessionOptions::default()).expect("a valid model");
+        assert_eq!(estimate.copied, bytes);
+    }
+    let _ = fs::remove_dir_all(&folder);
 }
