@@ -41,7 +41,8 @@ struct Key {
 
 /// Prefixes of sequences of one [`Model`], the least recently used of which go first. Clones are the same cache.
 ///
-/// A [`Scheduler`](crate::Scheduler) fills and uses it by itself.
+/// A [`Scheduler`](crate::Scheduler) has [one of its own](crate::Scheduler::prefixes), which it fills and uses by
+/// itself.
 #[derive(Clone)]
 pub struct PrefixCache {
     shared: Arc<Shared>,
@@ -72,7 +73,9 @@ pub struct PrefixEntry {
 }
 
 impl PrefixCache {
-    /// An empty cache of at most `limit` bytes of pages, which it gives up earlier if the model's budget runs out.
+    /// An empty cache of at most `limit` bytes of pages, which it gives up earlier if the model's budget runs out. No
+    /// scheduler will use it: it is for files, to [`load`](Self::load) them, look at [`entries`](Self::entries) and
+    /// [`save`](Self::save) them, with nothing running.
     #[must_use]
     pub fn new(model: &Model, limit: usize) -> Self {
         let shared = Arc::new(Shared {
