@@ -164,7 +164,9 @@ fn model_on_disk(test: &str) -> [PathBuf; 3] {
 
 #[test]
 fn a_split_model_opens_by_any_shard() {
+    let len: usize = whole_model().iter().map(Vec::len).sum();
     for path in model_on_disk("split") {
+        assert_eq!(Gguf::file_bytes(&path).unwrap(), len as u64);
         let file = Gguf::open(&path).unwrap();
         assert_eq!(file.metadata().str("general.architecture").unwrap(), Some("phi3"));
         assert_eq!(file.tensors().iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(), ["w0", "w1", "w2"]);
@@ -179,6 +181,7 @@ fn a_missing_shard_is_named() {
     let paths = model_on_disk("split_missing");
     fs::remove_file(&paths[1]).unwrap();
     assert!(matches!(refused(&paths[0]), FormatError::Io { path, .. } if path == paths[1]));
+    assert!(matches!(Gguf::file_bytes(&paths[0]), Err(FormatError::Io { path, .. }) if path == paths[1]));
 }
 
 #[test]

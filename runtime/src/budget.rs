@@ -31,6 +31,9 @@ pub enum BudgetMode {
 
 /// Something that holds memory it could do without.
 pub(crate) trait Reclaim: Send + Sync {
+    /// Bytes that it could give up at this moment.
+    fn spare(&self) -> usize;
+
     /// Gives some up, the least useful first: at least `bytes` if it can.
     fn reclaim(&self, bytes: usize);
 }
@@ -54,6 +57,8 @@ struct Inner {
     used: AtomicUsize,
     peak: AtomicUsize,
     refused: AtomicUsize,
+    /// How often something came back, or can be given up now.
+    returns: AtomicUsize,
     /// Asked in turn before a request is refused.
     reclaim: Mutex<Vec<Weak<dyn Reclaim>>>,
 }
@@ -75,6 +80,7 @@ impl Budget {
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            returns: AtomicUsize::new(0),
             reclaim: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -119,6 +125,17 @@ impl Budget {
         self.inner.refused.load(Ordering::Relaxed)
     }
 
+    /// A number that changes when bytes have come back, or others may be given up: until then, who was refused will be
+    /// again. To be read before asking.
+    pub(crate) fn returns(&self) -> usize {
+        self.inner.returns.load(Ordering::Acquire)
+    }
+
+    /// Says that bytes have come back, or that what is kept for later only has become more.
+    pub(crate) fn returned(&self) {
+        self.inner.returns.fetch_add(1, Ordering::Release);
+    }
+
     /// Has `what` asked for memory when there is too little. It is not to ask for any itself.
     pub(crate) fn on_pressure(&self, what: Weak<dyn Reclaim>) {
         let mut all = self.inner.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +155,9 @@ impl Budget {
             let all = self.inner.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter().filter_map(Weak::upgrade).collect()
         };
-        for holder in all {
+        // What is given up for somebody who is refused all the same is lost for nothing.
+        let spare = all.iter().fold(self.left(), |sum, holder| sum.saturating_add(holder.spare()));
+        for holder in all.iter().filter(|_| spare >= bytes || self.inner.mode != BudgetMode::Enforce) {
             let short = bytes.saturating_sub(self.left());
             holder.reclaim(short);
             if let Some(lease) = self.try_ask(bytes) {
@@ -228,7 +247,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.inner.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes > 0 {
+            self.budget.inner.used.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.budget.returned();
+        }
     }
 }
 
@@ -261,6 +283,10 @@ mod tests {
     struct Hoard(Mutex<Vec<Lease>>);
 
     impl Reclaim for Hoard {
+        fn spare(&self) -> usize {
+            self.0.lock().expect("one thread").iter().map(Lease::bytes).sum()
+        }
+
         fn reclaim(&self, bytes: usize) {
             let mut held = self.0.lock().expect("one thread");
             let mut freed = 0;
@@ -303,12 +329,12 @@ mod tests {
         let (mut leases, mut model, mut kept) = (Vec::<Lease>::new(), Vec::<usize>::new(), Vec::<usize>::new());
         for step in steps {
             STEPS.get_or_init(|| AtomicUsize::new(0)).fetch_add(1, Ordering::Relaxed);
-            // Whether `bytes` can be had, if what is hoarded may go.
+            // Whether `bytes` can be had, if what is hoarded may go; if not, nothing goes.
             let grant = |bytes: usize, model: &[usize], kept: &mut Vec<usize>| {
+                if model.iter().sum::<usize>() + bytes > LIMIT {
+                    return false;
+                }
                 while model.iter().chain(kept.iter()).sum::<usize>() + bytes > LIMIT {
-                    if kept.is_empty() {
-                        return false;
-                    }
                     kept.remove(0);
                 }
                 true

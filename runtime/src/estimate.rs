@@ -82,8 +82,7 @@ impl Model {
         let context = session::context(&config, session.context)?;
 
         let tensors = || [Some(&file), mtp.as_ref()].into_iter().flatten().flat_map(Gguf::tensors);
-        // The parts of a split file have no path here, but tensors.
-        let bytes = options.file_bytes(path.as_ref()).max(tensors().map(|tensor| tensor.data.len()).sum());
+        let bytes = options.file_bytes(path.as_ref())?;
         let elements = |dims: &[usize]| if dims.len() == 1 { dims.iter().product() } else { 0 };
         let is_copied = options.load == Load::Copy;
         let (scratch, batch) = (Budget::default(), session.batch.min(context));

@@ -1,7 +1,7 @@
 //! A loaded model: immutable, shared by any number of sessions and threads.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -100,7 +100,7 @@ impl Model {
         let path = path.as_ref();
         // Before the copy is made.
         let copies = options.load == Load::Copy;
-        let lease = copies.then(|| options.budget.ask(options.file_bytes(path))).transpose()?;
+        let lease = copies.then(|| options.budget.ask(options.file_bytes(path)?)).transpose()?;
         let file = Gguf::open_with(path, options.load)?;
         let mtp = options.mtp.as_ref().map(|path| Gguf::open_with(path, options.load)).transpose()?;
         Self::load(start, &file, mtp.as_ref(), options, lease)
@@ -220,12 +220,15 @@ impl Model {
 }
 
 impl LoadOptions {
-    /// Bytes of the model's files (of the first part, if there are several). What is wrong with a path is told by who
-    /// opens it.
-    pub(crate) fn file_bytes(&self, path: &Path) -> usize {
-        let files = [Some(path), self.mtp.as_deref()].into_iter().flatten();
-        let bytes = files.filter_map(|path| usize::try_from(fs::metadata(path).ok()?.len()).ok());
-        bytes.fold(0, usize::saturating_add)
+    /// Bytes of the model's files, all parts of each.
+    ///
+    /// # Errors
+    /// What is wrong with a path, as [`Gguf::open`] tells it.
+    pub(crate) fn file_bytes(&self, path: &Path) -> Result<usize, RuntimeError> {
+        [Some(path), self.mtp.as_deref()].into_iter().flatten().try_fold(0_usize, |sum, path| {
+            let bytes = usize::try_from(Gguf::file_bytes(path)?).unwrap_or(usize::MAX);
+            Ok(sum.saturating_add(bytes))
+        })
     }
 }
 

@@ -1,12 +1,13 @@
 //! A budget that is too small, by a byte or by far: always a typed error, never a trace of it, and all memory comes
 //! back.
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, fs, path::PathBuf, process, time::Duration};
 
 use halfbyte::{
-    Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Pressure, Request, RuntimeError, Sampling,
-    Scheduler, SchedulerOptions, SessionOptions, StopRules,
+    Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Overflow, Pressure, Request, RuntimeError,
+    Sampling, Scheduler, SchedulerOptions, SessionOptions, StopRules,
 };
+use halfbyte_tests::{Golden, Parts};
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../cli/models/tiny-mimo-q4_0.gguf")
@@ -268,4 +269,188 @@ fn modes_that_grant() {
     assert!(machine.limit() > 1 << 20);
     let model = model(&machine, Load::Map).expect("a model");
     generate(&model).expect("a machine that runs this test has as much");
+}
+
+/// What is kept at the head of a context that slides is part of the least that makes sense.
+#[test]
+fn a_shorter_context_still_slides() {
+    #[derive(Debug)]
+    struct Least;
+    impl ContextPolicy for Least {
+        fn context(&self, _: usize, least: usize, _: Pressure) -> Option<usize> {
+            assert_eq!(least, 202);
+            Some(0)
+        }
+    }
+    let (alone, share) = sizes(300);
+    let model = model(&Budget::new(alone + share, BudgetMode::Enforce), Load::Map).expect("a model");
+    let mut options = options(1);
+    options.policy = Some(std::sync::Arc::new(Least));
+    let scheduler = Scheduler::new(&model, &options).expect("a scheduler");
+    let mut request = request(1000);
+    request.overflow = Overflow::Slide { keep: 200 };
+    assert_eq!(schedule(&scheduler, request).expect("it fits").len(), 70);
+}
+
+/// Runs `request` twice at a time with memory for so many halves of its share, which is more than it takes if prompts
+/// are shared, and compares with what it gets with no limit.
+fn two_that_begin_alike(load: impl Fn(&Budget) -> Model, request: &Request, halves: usize) {
+    let run = |budget: &Budget| {
+        let model = load(budget);
+        let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+        let alone = budget.used();
+        let mut first = scheduler.submit(request.clone()).expect("room");
+        let mut tokens = vec![Vec::new(), Vec::new()];
+        // The prompt of the first is known now.
+        tokens[0].extend(first.next().expect("a token").expect("no error").token);
+        let share = budget.peak() - alone;
+        let second = scheduler.submit(request.clone()).expect("room");
+        for (tokens, generation) in tokens.iter_mut().zip([first, second]) {
+            tokens.extend(generation.filter_map(|piece| piece.expect("it is not refused later").token));
+        }
+        let stats = scheduler.stats();
+        assert_eq!((stats.finished, stats.failed, stats.refused_budget), (2, 0, 0));
+        (alone, share, tokens)
+    };
+    let (alone, share, expected) = run(&Budget::default());
+    assert!(expected.iter().all(|tokens| Some(tokens.len()) == request.stop.max_tokens));
+    let budget = Budget::new(alone + share * halves / 2, BudgetMode::Enforce);
+    assert_eq!(run(&budget).2, expected);
+    assert!(budget.peak() <= budget.limit());
+}
+
+/// Pages that were taken over, or given to others, do not come back when a sequence drops them.
+#[test]
+fn who_slides_is_not_refused_later() {
+    let mut request = request(1024);
+    request.tokens = (0..640).map(|n| n % 200).collect();
+    (request.overflow, request.stop.max_tokens) = (Overflow::Slide { keep: 0 }, Some(400));
+    for halves in [3, 4] {
+        two_that_begin_alike(|budget| model(budget, Load::Map).expect("a model"), &request, halves);
+    }
+}
+
+/// Neither do they when rotations change.
+#[test]
+fn who_crosses_the_original_context_is_not_refused_later() {
+    let golden = Golden::named("phi4-mini");
+    let load = |budget: &Budget| {
+        let mut options = LoadOptions::default();
+        (options.threads, options.budget) = (Some(1), budget.clone());
+        Model::from_gguf(&golden.gguf, None, &options).expect("a valid model")
+    };
+    let mut request = request(300);
+    request.tokens = golden.case(600).tokens[..230].to_vec();
+    for halves in [3, 4] {
+        two_that_begin_alike(load, &request, halves);
+    }
+}
+
+/// Who waits for memory that a session has, and not a request.
+#[test]
+fn who_waits_is_served_when_a_session_goes() {
+    let (alone, share) = sizes(1000);
+    let budget = Budget::new(usize::MAX, BudgetMode::Enforce);
+    let free = model(&budget, Load::Map).expect("a model");
+    let mut session = free.session(&SessionOptions::default()).expect("a session");
+    session.push_tokens(&prompt()).expect("it fits");
+    let held = budget.used();
+    drop((session, free));
+    let budget = Budget::new(alone + share + held + share / 2, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let mut session = model.session(&SessionOptions::default()).expect("a session");
+    session.push_tokens(&prompt()).expect("it fits");
+    let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+    // One that goes on for ever, of which nobody reads more than a token.
+    let mut endless = request(1000);
+    (endless.overflow, endless.stop.max_tokens) = (Overflow::Slide { keep: 3 }, None);
+    let mut first = scheduler.submit(endless).expect("room");
+    assert!(first.next().expect("a token").is_ok());
+    let mut other = request(1000);
+    other.cached = false;
+    let second = scheduler.submit(other).expect("room");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(scheduler.stats().queued, 1);
+    drop(session);
+    assert_eq!(second.filter(Result::is_ok).count(), 70);
+}
+
+/// Who has to wait for others anyway takes nothing from what is kept, and asks again only if something came back.
+#[test]
+fn who_waits_leaves_prefixes_alone() {
+    let (alone, share) = sizes(1000);
+    let budget = Budget::new(alone + share + share / 2, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+    let mut kept = request(300);
+    (kept.tokens[0], kept.stop.max_tokens) = (7, Some(1));
+    schedule(&scheduler, kept.clone()).expect("it fits");
+    let bytes = scheduler.prefixes().bytes();
+    assert!(bytes > 0 && bytes < share / 2);
+    let mut long = request(1000);
+    long.cached = false;
+    let mut endless = long.clone();
+    (endless.overflow, endless.stop.max_tokens) = (Overflow::Slide { keep: 3 }, None);
+    let mut first = scheduler.submit(endless).expect("room");
+    assert!(first.next().expect("a token").is_ok());
+    let second = scheduler.submit(long).expect("room");
+    let mut read_until = |done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(first.next().expect("it has no end").is_ok());
+        }
+    };
+    read_until(&|| budget.refused() > 0);
+    let tokens = scheduler.stats().tokens + 150;
+    read_until(&|| scheduler.stats().tokens >= tokens);
+    assert_eq!((scheduler.stats().queued, scheduler.stats().evicted), (1, 0));
+    assert_eq!((scheduler.prefixes().bytes(), budget.refused()), (bytes, 1));
+    // Nor is it forgotten.
+    drop(first);
+    assert_eq!(second.filter(Result::is_ok).count(), 70);
+    let cached = scheduler.stats().cached_tokens;
+    schedule(&scheduler, kept).expect("it fits");
+    assert!(scheduler.stats().cached_tokens > cached);
+}
+
+/// A model in two files, which are copied: both count.
+#[test]
+fn all_files_of_a_copy_are_asked_for() {
+    let folder = env::temp_dir().join(format!("halfbyte-split-{}", process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let whole = Parts::of(&Golden::named("mimo").gguf);
+    let count = whole.tensors.len();
+    let mut bytes = 0;
+    let paths = [0, 1].map(|no: usize| {
+        let mut shard = whole.clone();
+        let middle = count / 2;
+        shard.tensors = if no == 0 { whole.tensors[..middle].to_vec() } else { whole.tensors[middle..].to_vec() };
+        if no > 0 {
+            shard.entries.clear();
+        }
+        shard.put("split.no", no as u16).put("split.count", 2_u16).put("split.tensors.count", count as i32);
+        let path = folder.join(format!("model-0000{}-of-00002.gguf", no + 1));
+        let file = shard.bytes();
+        bytes += file.len();
+        fs::write(&path, file).expect("a file");
+        path
+    });
+    for path in &paths {
+        let open = |limit| {
+            let budget = Budget::new(limit, BudgetMode::Enforce);
+            let mut options = LoadOptions::default();
+            (options.threads, options.budget, options.load) = (Some(1), budget.clone(), Load::Copy);
+            (Model::open_with(path, &options), budget)
+        };
+        let (model, budget) = open(bytes);
+        assert!(model.is_ok() && budget.used() == bytes, "{} of {bytes}", budget.used());
+        let (refused, budget) = open(bytes - 1);
+        let refused = refused.expect_err("too little");
+        assert!(matches!(refused, RuntimeError::BudgetExceeded { need, .. } if need == bytes), "{refused}");
+        assert_eq!(budget.used(), 0);
+        let mut options = LoadOptions::default();
+        (options.threads, options.load) = (Some(1), Load::Copy);
+        let estimate = Model::estimate(path, &options, &SessionOptions::default()).expect("a valid model");
+        assert_eq!(estimate.copied, bytes);
+    }
+    let _ = fs::remove_dir_all(&folder);
 }

@@ -4,7 +4,7 @@
 //! with the bytes that are left first; metadata is copied out in compact form, tensor data stays where it is and is
 //! handed out as [`Bytes`]. A split file is one pass per shard, joined by [`split`](super::split).
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use gguf_rs_lib::format::header::TensorInfo;
 
@@ -92,6 +92,24 @@ impl Gguf {
             });
         }
         split::join(shards)
+    }
+
+    /// Bytes of the file at `path` and, if it is split, of its other shards: what [`Load::Copy`] will take. Of the file
+    /// the metadata is read; the others are not opened.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn file_bytes(path: impl AsRef<Path>) -> Result<u64, FormatError> {
+        let path = path.as_ref();
+        let named = map::load(path, Load::Map)?;
+        let Some(place) = parse(&named)?.place()? else { return Ok(named.len() as u64) };
+        (0..place.count).try_fold(0_u64, |sum, no| {
+            let path = split::sibling(path, place, no)?;
+            match fs::metadata(&path) {
+                Ok(metadata) => Ok(sum.saturating_add(metadata.len())),
+                Err(source) => Err(FormatError::Io { action: "open", path, source }),
+            }
+        })
     }
 
     /// Reads a whole file from memory.

@@ -45,9 +45,35 @@ pub enum Overflow {
     /// It goes on. The first `keep` tokens stay (a system prompt, say), the older half of the others is dropped, and
     /// the younger half is run again. A prompt that is longer than the context is refused as ever.
     Slide {
-        /// Tokens at the start that are never dropped; less than the context has.
+        /// Tokens at the start that are never dropped; at least two less than the context has.
         keep: usize,
     },
+}
+
+impl Overflow {
+    /// The smallest context that it makes sense in. Two tokens after those that are kept: one is dropped, and one is
+    /// left to be run, without which the last logits would be those of a token that is gone.
+    pub(crate) fn least_context(self) -> usize {
+        match self {
+            Self::Stop | Self::Error => 1,
+            Self::Slide { keep } => keep.saturating_add(2),
+        }
+    }
+
+    /// Checks that it makes sense in a `context` of so many tokens.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidOption`].
+    pub(crate) fn check(self, context: usize) -> Result<(), RuntimeError> {
+        match self {
+            Self::Slide { keep } if self.least_context() > context => Err(RuntimeError::InvalidOption {
+                option: "overflow: keep",
+                found: keep.to_string(),
+                expected: format!("at least two less than the context of {context} tokens"),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What ends a generation, besides a full context.

@@ -154,6 +154,8 @@ impl KvCache {
                 let mut copy = new_page(&mut self.lease, self.layers, self.bytes)?;
                 copy.copy_from_slice(page);
                 *page = Arc::new(copy);
+                // If the other one is a cache of prefixes, it may be given up now.
+                self.lease.budget().returned();
             }
         }
         Ok(())
@@ -168,9 +170,12 @@ impl KvCache {
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         for page in self.pages.drain(self.len.div_ceil(KV_PAGE)..) {
-            // What was set aside for the sequence stays so.
-            if let (Some(page), true) = (Arc::into_inner(page), self.lease.is_grant()) {
-                self.lease.absorb(page.into_lease());
+            match Arc::into_inner(page) {
+                // What was set aside for the sequence stays so.
+                Some(page) if self.lease.is_grant() => self.lease.absorb(page.into_lease()),
+                Some(_) => {}
+                // If the other one is a cache of prefixes, it may be given up now.
+                None => self.lease.budget().returned(),
             }
         }
     }

@@ -41,7 +41,8 @@ struct Key {
 
 /// Prefixes of sequences of one [`Model`], the least recently used of which go first. Clones are the same cache.
 ///
-/// A [`Scheduler`](crate::Scheduler) fills and uses it by itself.
+/// A [`Scheduler`](crate::Scheduler) has [one of its own](crate::Scheduler::prefixes), which it fills and uses by
+/// itself.
 #[derive(Clone)]
 pub struct PrefixCache {
     shared: Arc<Shared>,
@@ -72,7 +73,9 @@ pub struct PrefixEntry {
 }
 
 impl PrefixCache {
-    /// An empty cache of at most `limit` bytes of pages, which it gives up earlier if the model's budget runs out.
+    /// An empty cache of at most `limit` bytes of pages, which it gives up earlier if the model's budget runs out. No
+    /// scheduler will use it: it is for files, to [`load`](Self::load) them, look at [`entries`](Self::entries) and
+    /// [`save`](Self::save) them, with nothing running.
     #[must_use]
     pub fn new(model: &Model, limit: usize) -> Self {
         let shared = Arc::new(Shared {
@@ -215,10 +218,20 @@ impl Shared {
 }
 
 impl Reclaim for Shared {
-    /// Pages that a running sequence holds as well would free nothing.
-    fn reclaim(&self, bytes: usize) {
-        self.evict(&mut self.lock(), |_, freed| freed >= bytes, |page| Arc::strong_count(page) == 1);
+    fn spare(&self) -> usize {
+        let kept = self.lock();
+        // Without memory to count in, nothing is said against trying.
+        kept.tree.spare(is_unused).map_or(kept.bytes, |pages| pages.map(|page| page.len()).sum())
     }
+
+    fn reclaim(&self, bytes: usize) {
+        self.evict(&mut self.lock(), |_, freed| freed >= bytes, is_unused);
+    }
+}
+
+/// Whether no running sequence holds `page` as well: it would free nothing.
+fn is_unused(page: &Arc<Page>) -> bool {
+    Arc::strong_count(page) == 1
 }
 
 impl fmt::Debug for PrefixCache {

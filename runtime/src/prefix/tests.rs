@@ -270,7 +270,7 @@ fn limits_of_memory() {
     assert_eq!((prefixes.bytes(), prefixes.evicted(), held.len()), (5 * page, 3, 4));
     assert_eq!(known(&prefixes, &sequences[1..])[0].0, 250);
     assert!(matches!(budget.ask(2 * page), Err(RuntimeError::BudgetExceeded { .. })));
-    assert_eq!(prefixes.bytes(), 4 * page);
+    assert_eq!(prefixes.bytes(), 5 * page, "not one of them goes for nothing");
     drop((lease, held));
     budget.ask(8 * page).expect("all of it");
     assert_eq!(prefixes.bytes(), 0);

@@ -4,6 +4,7 @@
 //! waited too long, because a pass can take longer than that is to be late.
 
 use std::{
+    cell::Cell,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,6 +24,8 @@ pub(super) struct Waiting {
     pub(super) outlet: Outlet,
     pub(super) cancel: CancelToken,
     pub(super) submitted: Instant,
+    /// The budget's [`returns`](crate::Budget::returns) when there was too little memory for it.
+    pub(super) short_at: Cell<Option<usize>>,
 }
 
 /// What is behind the lock.
@@ -79,6 +82,12 @@ impl Core {
         Ok(id)
     }
 
+    /// Has the thread that runs the model look again: who looked before this sleeps by now, or will see.
+    pub(super) fn call(&self) {
+        drop(self.lock());
+        self.work.notify_one();
+    }
+
     /// Sends `id` away if it waits; if it runs, its own token tells.
     pub(super) fn cancel(&self, id: Id) {
         let mut door = self.lock();
@@ -105,9 +114,10 @@ impl Core {
         }
     }
 
-    /// Sleeps until there may be something to do.
-    pub(super) fn sleep<'a>(&self, door: MutexGuard<'a, Door>) -> MutexGuard<'a, Door> {
-        let limit = door.admission.wakes_at().map(|at| at.saturating_sub(self.now()));
+    /// Sleeps until there may be something to do; if somebody waits, at most for `longest`.
+    pub(super) fn sleep<'a>(&self, door: MutexGuard<'a, Door>, longest: Option<Duration>) -> MutexGuard<'a, Door> {
+        let until = door.admission.wakes_at().map(|at| at.saturating_sub(self.now()));
+        let limit = until.map(|until| longest.map_or(until, |longest| until.min(longest)));
         wait(&self.work, door, limit)
     }
 

@@ -19,8 +19,8 @@ use crate::{CancelToken, Event, Finish, RuntimeError};
 pub(super) enum Outlet {
     /// To a [`Generation`].
     Handover(Arc<Handover<Update>>),
-    /// To a callback.
-    Callback(Box<dyn FnMut(Update) + Send>),
+    /// To a callback; none any more after it has panicked.
+    Callback(Option<Box<dyn FnMut(Update) + Send>>),
 }
 
 impl Outlet {
@@ -28,11 +28,23 @@ impl Outlet {
     pub(super) fn send(&mut self, update: Update) -> bool {
         match self {
             Self::Handover(handover) => handover.send(update),
-            // A callback that panics has had its last call, and nobody else suffers.
-            Self::Callback(each) => {
-                let told = catch_unwind(AssertUnwindSafe(|| each(update)));
-                told.inspect_err(|_| *each = Box::new(|_| ())).is_ok()
+            // One that panics has had its last call, and nobody else suffers.
+            Self::Callback(callback) => {
+                let Some(each) = callback else { return false };
+                let told = catch_unwind(AssertUnwindSafe(|| each(update))).is_ok();
+                if !told {
+                    *callback = None;
+                }
+                told
             }
+        }
+    }
+
+    /// Whether less than `limit` updates wait to be read; if not, the reader calls the scheduler once it reads on.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        match self {
+            Self::Handover(handover) => handover.has_room(limit),
+            Self::Callback(_) => true,
         }
     }
 
@@ -56,6 +68,10 @@ impl Drop for Outlet {
 }
 
 /// The pieces of an answer, as they come: a blocking iterator, for any thread. Dropping it cancels the request.
+///
+/// Pieces and events that are not read are kept, up to twice as many as the context has tokens; then the request waits
+/// until they are, and keeps its place. That can happen to one only that slides
+/// ([`Overflow::Slide`](crate::Overflow::Slide)): others are over before.
 ///
 /// An error is the last item.
 pub struct Generation {
@@ -102,7 +118,7 @@ impl Iterator for Generation {
             if self.over {
                 return None;
             }
-            match self.handover.next() {
+            match self.handover.next(|| self.handle.core.call()) {
                 Some(Update::Piece(piece)) => return Some(Ok(piece)),
                 Some(Update::Event(event)) => self.events.push_back(event),
                 Some(Update::Done(Ok(finish))) => {

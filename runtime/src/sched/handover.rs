@@ -1,8 +1,8 @@
 //! From the thread that runs the model to the thread that reads: a queue of two ends.
 //!
-//! The sender never waits. A sequence ends some time, so what lies here is bounded by its context. The reader sleeps
-//! until there is something, and may go at any moment: the sender is told with its next item. `tests/model.rs` has loom
-//! try the orders of events.
+//! The sender never waits here: it asks whether there is [room](Handover::has_room) before it makes more, and the
+//! reader calls it back once there is again. The reader sleeps until there is something, and may go at any moment: the
+//! sender is told with its next item. `tests/model.rs` has loom try the orders of events.
 
 use std::{collections::VecDeque, sync::PoisonError};
 
@@ -16,6 +16,8 @@ pub(super) struct Handover<T> {
 
 struct State<T> {
     items: VecDeque<T>,
+    /// The sender found no room.
+    full: bool,
     /// Nothing will come any more.
     ended: bool,
     /// Nobody will read any more.
@@ -24,12 +26,20 @@ struct State<T> {
 
 impl<T> Handover<T> {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { items: VecDeque::new(), ended: false, left: false }), ready: Condvar::new() }
+        let state = State { items: VecDeque::new(), full: false, ended: false, left: false };
+        Self { state: Mutex::new(state), ready: Condvar::new() }
     }
 
     /// Passes `item` on; false if nobody will read it, or there is no memory for it and a last one.
     pub(super) fn send(&self, item: T) -> bool {
         self.push(item, 2)
+    }
+
+    /// Whether less than `limit` items lie here. If not, the reader will call the sender back, unless it leaves.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        let mut state = self.lock();
+        state.full = state.items.len() >= limit;
+        !state.full
     }
 
     /// Passes the last item on.
@@ -54,12 +64,19 @@ impl<T> Handover<T> {
         self.ready.notify_one();
     }
 
-    /// Waits for the next item; `None` after the last one.
-    pub(super) fn next(&self) -> Option<T> {
+    /// Waits for the next item; `None` after the last one. Calls the sender back by `call` if it had found no room.
+    pub(super) fn next(&self, call: impl FnOnce()) -> Option<T> {
         let mut state = self.lock();
         loop {
             match state.items.pop_front() {
-                Some(item) => return Some(item),
+                Some(item) => {
+                    let is_awaited = std::mem::take(&mut state.full);
+                    drop(state);
+                    if is_awaited {
+                        call();
+                    }
+                    return Some(item);
+                }
                 None if state.ended || state.left => return None,
                 None => state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
             }

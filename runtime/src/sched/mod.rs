@@ -21,6 +21,7 @@ mod tests;
 mod worker;
 
 use std::{
+    cell::Cell,
     fmt,
     sync::Arc,
     thread::{self, Builder, JoinHandle},
@@ -182,7 +183,8 @@ impl Scheduler {
     }
 
     /// Queues `request` and calls `each` with what comes of it, the last time with [`Update::Done`]; on a thread of the
-    /// scheduler or on one that cancels. All requests wait while it runs. If it panics, it is not called again.
+    /// scheduler or on one that cancels. All requests wait while it runs. If it panics, it is not called again, and the
+    /// request is cancelled.
     ///
     /// # Errors
     /// As [`Scheduler::submit`]; `each` is then not called.
@@ -191,7 +193,7 @@ impl Scheduler {
         request: Request,
         each: impl FnMut(Update) + Send + 'static,
     ) -> Result<RequestHandle, RuntimeError> {
-        self.queue(request, Outlet::Callback(Box::new(each)), None)
+        self.queue(request, Outlet::Callback(Some(Box::new(each))), None)
     }
 
     fn queue(
@@ -209,7 +211,8 @@ impl Scheduler {
         }
         check(&request.sampling, &request.stop)?;
         let (priority, cancel) = (request.priority, CancelToken::default());
-        let waiting = Waiting { request, outlet, cancel: cancel.clone(), submitted: Instant::now() };
+        let submitted = Instant::now();
+        let waiting = Waiting { request, outlet, cancel: cancel.clone(), submitted, short_at: Cell::new(None) };
         running::context(&waiting.request, &self.model)?;
         let id = self.core.submit(priority, waiting)?;
         Ok(RequestHandle { core: Arc::clone(&self.core), id, cancel, reader })

@@ -1,8 +1,10 @@
 //! How long the chunk of a prompt may be that shares a pass with sequences that decode.
 //!
 //! While a realtime sequence decodes, a pass with a chunk is to take at most [`SLOWDOWN`] times as long as one without:
-//! that bounds the time between its tokens. What a row of a chunk costs more is measured, pass by pass. Without a
-//! realtime sequence the chunk is as long as the options allow.
+//! that bounds the time between its tokens. What a row of a chunk costs more is measured, pass by pass, and if need be
+//! one is run without a chunk to compare with. Without a realtime sequence the chunk is as long as the options allow.
+//!
+//! Without batching a chunk has passes of its own: one is compared with the pass of a token.
 
 /// How much longer a pass with a chunk may take than one without. Twice is the promise; the rest is for what varies.
 const SLOWDOWN: f64 = 1.5;
@@ -12,8 +14,10 @@ const NEWEST: f64 = 0.25;
 const FIRST: usize = 8;
 
 /// Means of what was measured, in seconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Pace {
+    /// Whether sequences share passes.
+    batching: bool,
     /// A pass in which all sequences decode.
     step: Option<f64>,
     /// What a row of a chunk adds to it.
@@ -21,18 +25,23 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    pub(super) fn new(batching: bool) -> Self {
+        Self { batching, step: None, row: None }
+    }
+
     /// A pass with `decoding` sequences and a chunk of `rows` took `seconds`.
     pub(super) fn observe(&mut self, decoding: usize, rows: usize, seconds: f64) {
         let mean = |old: Option<f64>, new: f64| old.map_or(new, |old| old + NEWEST * (new - old));
         match (decoding, rows, self.step) {
-            (0, ..) => {}
+            (0, ..) if self.batching => {}
             (_, 0, step) => self.step = Some(mean(step, seconds)),
             (_, rows, Some(step)) => self.row = Some(mean(self.row, (seconds - step).max(0.0) / rows as f64)),
             (_, _, None) => {}
         }
     }
 
-    /// Rows of the next chunk, at most `most` and at least one; `realtime` says whether a realtime sequence decodes.
+    /// Rows of the next chunk, at most `most`; `realtime` says whether a realtime sequence decodes. None, if a pass
+    /// without a chunk is wanted first.
     pub(super) fn chunk(&self, realtime: bool, most: usize) -> usize {
         if !realtime {
             return most;
@@ -40,6 +49,7 @@ impl Pace {
         let rows = match (self.step, self.row) {
             (Some(step), Some(row)) if row > 0.0 => ((SLOWDOWN - 1.0) * step / row) as usize,
             (Some(_), Some(_)) => most,
+            (None, _) if self.batching => return 0,
             _ => FIRST,
         };
         rows.clamp(1, most.max(1))
@@ -53,11 +63,13 @@ mod tests {
     /// A machine on which a pass takes a second, and a row of a chunk 10 ms.
     #[test]
     fn chunks_keep_passes_short_for_a_listener() {
-        let mut pace = Pace::default();
-        assert_eq!((pace.chunk(true, 128), pace.chunk(true, 4), pace.chunk(false, 128)), (FIRST, 4, 128));
-        // Nothing can be said of a chunk before there was a pass without.
+        let mut pace = Pace::new(true);
+        assert_eq!((pace.chunk(true, 128), pace.chunk(false, 128)), (0, 128));
+        // Nothing can be said of a chunk before there was a pass without, however many there are with one.
         pace.observe(1, 100, 9.0);
-        assert_eq!(pace.chunk(true, 128), FIRST);
+        assert_eq!(pace.chunk(true, 128), 0);
+        pace.observe(1, 0, 1.0);
+        assert_eq!((pace.chunk(true, 128), pace.chunk(true, 4), pace.chunk(false, 128)), (FIRST, 4, 128));
         for _ in 0..50 {
             pace.observe(1, 0, 1.0);
             let rows = pace.chunk(true, 128);
@@ -72,5 +84,18 @@ mod tests {
             pace.observe(1, 1, 100.0);
         }
         assert_eq!(pace.chunk(true, 128), 1);
+    }
+
+    /// The same machine, if every sequence has passes of its own.
+    #[test]
+    fn chunks_alone_are_measured_too() {
+        let mut pace = Pace::new(false);
+        assert_eq!((pace.chunk(true, 128), pace.chunk(true, 4), pace.chunk(false, 128)), (FIRST, 4, 128));
+        for _ in 0..50 {
+            pace.observe(1, 0, 1.0);
+            let rows = pace.chunk(true, 128);
+            pace.observe(0, rows, 1.0 + 0.01 * rows as f64);
+        }
+        assert!((49..=50).contains(&pace.chunk(true, 128)), "{pace:?}");
     }
 }

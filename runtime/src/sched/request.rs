@@ -120,8 +120,9 @@ pub struct Pressure {
 /// }
 /// ```
 pub trait ContextPolicy: fmt::Debug + Send + Sync {
-    /// The context to try instead of `asked` tokens; `least` is the prompt and one token. `None` refuses. More than
-    /// `asked` or less than `least` is taken for the nearest of the two.
+    /// The context to try instead of `asked` tokens; `least` is the prompt and one token, or what is kept and two if
+    /// that is more ([`Overflow::Slide`]). `None` refuses. More than `asked` or less than `least` is taken for the
+    /// nearest of the two.
     ///
     /// Called with the scheduler locked: it is to compute something, and not to call the scheduler.
     fn context(&self, asked: usize, least: usize, pressure: Pressure) -> Option<usize>;

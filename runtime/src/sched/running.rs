@@ -16,7 +16,7 @@ use super::{
     stats::Counters,
 };
 use crate::{
-    Event, Finish, Model, RuntimeError,
+    Event, Finish, Model, Overflow, RuntimeError,
     generate::Logits,
     kv::KvCache,
     prefix::PrefixCache,
@@ -34,7 +34,9 @@ pub(super) struct Running {
     /// When the last token came.
     last: Option<Instant>,
     cached: bool,
-    /// Whether the whole prompt was run, and full pages of it kept.
+    /// Whether others may have full pages of the prompt while it runs: see [`drops_pages`].
+    shares: bool,
+    /// Whether the whole prompt was run.
     prompted: bool,
 }
 
@@ -72,7 +74,7 @@ pub(super) enum Share {
 
 impl Share {
     /// Sets memory aside for a request, or refuses it; `None` lets it wait, because others run and will give theirs
-    /// back.
+    /// back. It is not asked for again before anything came back.
     pub(super) fn of(
         waiting: &Waiting,
         model: &Model,
@@ -81,15 +83,22 @@ impl Share {
         others: bool,
     ) -> Option<Self> {
         let request = &waiting.request;
+        let returns = model.budget().returns();
+        if others && waiting.short_at.get() == Some(returns) {
+            return None;
+        }
         let asked = match context(request, model) {
             Ok(asked) => asked,
             Err(error) => return Some(Self::Refused(error)),
         };
         match build(waiting, model, options, prefixes, asked) {
             Ok((sequence, cached)) => Some(Self::Ready { sequence, cached, shortened: None }),
-            Err(RuntimeError::BudgetExceeded { .. }) if others => None,
+            Err(RuntimeError::BudgetExceeded { .. }) if others => {
+                waiting.short_at.set(Some(returns));
+                None
+            }
             Err(error @ RuntimeError::BudgetExceeded { .. }) => {
-                let least = (request.tokens.len() + 1).min(asked);
+                let least = (request.tokens.len() + 1).max(request.overflow.least_context()).min(asked);
                 let page = KvCache::page_bytes(model.config(), options.kv).unwrap_or(0);
                 let budget = model.budget();
                 let pressure = Pressure { used: budget.used(), limit: budget.limit(), page };
@@ -117,12 +126,24 @@ pub(super) fn context(request: &Request, model: &Model) -> Result<usize, Runtime
     let most = model.config().context;
     let wanted = request.stop.max_tokens.map(|max| request.tokens.len().saturating_add(max).min(most).max(1));
     let context = session::context(model.config(), request.context.or(wanted))?;
+    request.overflow.check(context)?;
     let need = request.tokens.len();
     if need > context { Err(RuntimeError::ContextFull { need, context, used: 0 }) } else { Ok(context) }
 }
 
-/// A sequence with the prompt of a request, what is known of it taken over, and memory set aside for the rest of its
-/// context.
+/// Whether a request may drop pages before it is over, and make them again: because it slides, or is rotated otherwise
+/// from some token on. A page that it shares with others does not come back to it when it is dropped. So all it may
+/// need is set aside, whatever it takes over, and its own pages are not shared before the end.
+fn drops_pages(request: &Request, model: &Model, context: usize) -> bool {
+    let len = request.tokens.len();
+    let end = len.saturating_add(request.stop.max_tokens.unwrap_or(usize::MAX));
+    let slides = matches!(request.overflow, Overflow::Slide { .. }) && end > context;
+    let rotations = model.graph().rotations();
+    slides || rotations.set(len, context) != rotations.set(end.min(context), context)
+}
+
+/// A sequence with the prompt of a request, what is known of it taken over, and memory set aside for all else that it
+/// may need.
 fn build(
     waiting: &Waiting,
     model: &Model,
@@ -137,7 +158,8 @@ fn build(
     let before = request.tokens.get(..last).filter(|_| request.cached).unwrap_or(&[]);
     let (pages, known) = prefixes.find(factors, options.kv, before)?;
     let page = KvCache::page_bytes(model.config(), options.kv)?;
-    let own = context.div_ceil(KV_PAGE) - known / KV_PAGE;
+    let shared = if drops_pages(request, model, context) { 0 } else { known / KV_PAGE };
+    let own = context.div_ceil(KV_PAGE) - shared;
     let bytes = own.saturating_mul(page).saturating_add(Sequence::buffer_bytes(model.vocab(), context));
     let grant = model.budget().ask(bytes)?;
     let mut sequence = Sequence::new(model.clone(), options.kv, context, grant)?;
@@ -155,7 +177,8 @@ impl Running {
     pub(super) fn new(waiting: Waiting, place: Duration, sequence: Sequence) -> Self {
         let Waiting { request, outlet, submitted, .. } = waiting;
         let (priority, cached) = (request.priority, request.cached);
-        Self { priority, place, sequence, outlet, submitted, last: None, cached, prompted: false }
+        let shares = cached && !drops_pages(&request, &sequence.model, sequence.cache.capacity());
+        Self { priority, place, sequence, outlet, submitted, last: None, cached, shares, prompted: false }
     }
 
     /// Whether its next pass is that of a single token that it chose.
@@ -167,29 +190,38 @@ impl Running {
     /// right. Whether there is; if not, it is over.
     pub(super) fn prepare(&mut self) -> Result<bool, RuntimeError> {
         let wants = self.sequence.wants_token();
-        self.tell();
+        let heard = self.tell();
         if !wants? {
             self.say(None);
             return Ok(false);
         }
+        if !heard {
+            return Err(RuntimeError::Cancelled);
+        }
         if let Some(factors) = self.sequence.other_factors() {
             let tokens = self.sequence.cache.len();
             self.sequence.cache.rotate_with(factors);
-            if tokens > 0 {
-                self.outlet.send(Update::Event(Event::Rerun { tokens, factors }));
+            if tokens > 0 && !self.outlet.send(Update::Event(Event::Rerun { tokens, factors })) {
+                return Err(RuntimeError::Cancelled);
             }
         }
         Ok(true)
     }
 
-    pub(super) fn tell_event(&mut self, event: Event) {
-        self.outlet.send(Update::Event(event));
+    /// Whether nothing is to be run for it until what it has told was read. What is not read is never much more than a
+    /// context of tokens: without sliding, no sequence tells as much as this.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.outlet.has_room(self.sequence.cache.capacity().saturating_mul(2))
     }
 
-    fn tell(&mut self) {
-        for event in self.sequence.events.drain(..) {
-            self.outlet.send(Update::Event(event));
-        }
+    /// Has `event` told with the next ones.
+    pub(super) fn add_event(&mut self, event: Event) {
+        self.sequence.events.push(event);
+    }
+
+    /// Passes on what has happened; false if nobody wants it.
+    fn tell(&mut self) -> bool {
+        self.sequence.events.drain(..).all(|event| self.outlet.send(Update::Event(event)))
     }
 
     /// `count` of its tokens were run.
@@ -197,7 +229,7 @@ impl Running {
         self.sequence.cache.commit(count);
         if !self.prompted && self.sequence.pending() == 0 {
             self.prompted = true;
-            if self.cached {
+            if self.shares {
                 prefixes.keep(&self.sequence.cache, &self.sequence.tokens, true);
             }
         }
@@ -208,7 +240,7 @@ impl Running {
         self.sequence.text.clear();
         let token = self.sequence.choose(logits, start)?;
         let loops = self.sequence.events.iter().filter(|event| matches!(event, Event::Loop { .. })).count();
-        self.tell();
+        let heard = self.tell();
         let now = Instant::now();
         let (mut first, mut next) = (None, None);
         if token.is_some() {
@@ -217,7 +249,7 @@ impl Running {
                 Some(last) => next = Some(now - last),
             }
         }
-        Ok(Told { priority: self.priority, heard: self.say(token), loops, first, next })
+        Ok(Told { priority: self.priority, heard: heard && self.say(token), loops, first, next })
     }
 
     /// Passes a token and the text that has become certain on, if there is any; false if nobody wants it.

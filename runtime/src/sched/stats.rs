@@ -99,7 +99,7 @@ pub struct SchedulerStats {
     pub finished: u64,
     /// Requests that were cancelled or dropped.
     pub cancelled: u64,
-    /// Requests that failed once they had a place.
+    /// Requests that failed once they had a turn: while they ran, or before, for any other reason than the budget.
     pub failed: u64,
     /// Requests that found the queue full.
     pub refused_queue: u64,

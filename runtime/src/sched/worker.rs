@@ -2,7 +2,8 @@
 //!
 //! A pass has a token of every sequence that decodes, and a chunk of one prompt: that of the request with the earliest
 //! place in the queue. So a prompt delays those that decode by a chunk at most each time, and reads no weights that
-//! they do not read. Without batching every sequence has passes of its own, in turn.
+//! they do not read. Without batching every sequence has passes of its own, in turn. One whose reader is far behind
+//! stands still.
 //!
 //! Nothing counts before a pass is over: one that is cancelled or fails leaves every sequence as it was. If one fails
 //! that several share, each of them gets a pass of its own, and whoever fails then is to blame.
@@ -10,7 +11,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -29,6 +30,10 @@ use crate::{
     memory::Buffer,
     prefix::PrefixCache,
 };
+
+/// How long those that wait for memory are not looked after while all that run stand still: nobody tells when memory
+/// comes back from elsewhere.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// See the head of this file.
 pub(super) struct Worker {
@@ -70,13 +75,13 @@ impl Worker {
         Ok(Self {
             logits: Buffer::zeros(&mut lease, "logits", [places, vocab])?,
             peaks: Buffer::zeros(&mut lease, "logits", [vocab.div_ceil(PEAK_RUN), 1])?,
+            pace: Pace::new(options.batching),
             scratch,
             core,
             model,
             options,
             prefixes,
             running: Vec::with_capacity(places),
-            pace: Pace::default(),
             stop,
         })
     }
@@ -94,7 +99,7 @@ impl Worker {
         }
     }
 
-    /// Lets in who may come, and waits for somebody if nobody is there; false once the scheduler is closed.
+    /// Lets in who may come, and waits for somebody if there is nobody to run; false once the scheduler is closed.
     fn let_in(&mut self) -> bool {
         loop {
             let mut door = self.core.lock();
@@ -106,8 +111,10 @@ impl Worker {
             let share = |waiting: &Waiting| Share::of(waiting, model, options, prefixes, others);
             let now = self.core.now();
             let Some((waited, waiting, share)) = door.admission.admit(now, share) else {
-                if self.running.is_empty() {
-                    drop(self.core.sleep(door));
+                if self.running.iter().all(Running::is_stalled) {
+                    let has_place = door.admission.taken() < self.options.max_concurrent;
+                    let limit = (others && has_place).then_some(PATIENCE);
+                    drop(self.core.sleep(door, limit));
                     continue;
                 }
                 return true;
@@ -125,7 +132,7 @@ impl Worker {
                     let place = place(now.saturating_sub(waited), priority, self.options.ageing);
                     let mut running = Running::new(waiting, place, *sequence);
                     if let Some(event) = shortened {
-                        running.tell_event(event);
+                        running.add_event(event);
                     }
                     self.running.push(running);
                     self.core.lock().active = self.tokens();
@@ -180,7 +187,7 @@ impl Worker {
 
     /// Who has what in the next pass: those that decode, the most urgent first, then the chunk.
     fn plan(&self) -> Vec<Row> {
-        let places = || (0..self.running.len()).map(|place| (place, &self.running[place]));
+        let places = || self.running.iter().enumerate().filter(|(_, running)| !running.is_stalled());
         let mut rows: Vec<Row> =
             places().filter(|(_, r)| r.decodes()).map(|(place, _)| Row { place, count: 1 }).collect();
         rows.sort_by_key(|row| self.running[row.place].priority);
@@ -188,7 +195,9 @@ impl Worker {
         if let Some((place, running)) = prompt {
             let heard = rows.iter().any(|row| self.running[row.place].priority == Priority::Realtime);
             let most = self.pace.chunk(heard, self.options.chunk);
-            rows.push(Row { place, count: running.sequence.pending().min(most) });
+            if most > 0 {
+                rows.push(Row { place, count: running.sequence.pending().min(most) });
+            }
         }
         rows
     }
@@ -258,9 +267,13 @@ impl Worker {
     fn end(&mut self, place: usize, error: Option<RuntimeError>) {
         let running = self.running.remove(place);
         let finish = running.sequence.finish().unwrap_or(Finish::ContextFull);
-        let result = error.map_or(Ok(finish), Err);
+        let mut result = error.map_or(Ok(finish), Err);
         let outlet = running.free(&result, &self.prefixes);
         let mut door = self.core.lock();
+        if door.closed && matches!(result, Err(RuntimeError::Cancelled)) {
+            // That is how the scheduler stops who runs.
+            result = Err(RuntimeError::SchedulerClosed);
+        }
         let counters = &mut door.counters;
         match &result {
             Ok(_) => counters.finished += 1,

@@ -18,7 +18,7 @@ pub enum Event {
     },
     /// The context was full, and the oldest tokens after the head were dropped
     /// ([`Overflow::Slide`](crate::Overflow::Slide)). Those that are left are run again from the head on: they stand at
-    /// other positions now.
+    /// other positions now. That can be cancelled like a long prompt; what was dropped stays so.
     #[non_exhaustive]
     Slid {
         /// How many were dropped.

@@ -13,7 +13,9 @@ impl Session {
     ///
     /// # Errors
     /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`], [`RuntimeError::NonFiniteLogits`], and
-    /// [`RuntimeError::ContextFull`] with [`Overflow::Error`](crate::Overflow::Error); the call can be repeated.
+    /// [`RuntimeError::ContextFull`] with [`Overflow::Error`](crate::Overflow::Error); the call can be repeated. If it
+    /// has made room before ([`Event::Slid`](crate::Event::Slid)), the tokens that were dropped stay so: the next call
+    /// goes on from what is left.
     pub fn next_token(&mut self) -> Result<Option<u32>, RuntimeError> {
         let wants = self.sequence.wants_token();
         self.tell();

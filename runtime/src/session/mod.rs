@@ -2,7 +2,8 @@
 //!
 //! A session owns its cache and its activations, and nothing else can reach them. Its tokens are the history; the cache
 //! may be behind it: a token that was just chosen is not run through the model before its logits are asked for, so the
-//! last one of a generation never is. A call that fails or is cancelled has no effect.
+//! last one of a generation never is. A call that fails or is cancelled has no effect, but for a context that has slid
+//! before: what was dropped does not come back.
 
 mod chat;
 mod event;
@@ -127,7 +128,7 @@ impl Session {
     /// Sets what happens when a generation has filled the context; by default it ends.
     ///
     /// # Errors
-    /// [`RuntimeError::InvalidOption`] if more tokens are to be kept than the context has.
+    /// [`RuntimeError::InvalidOption`] if of the context not two tokens are left beside those that are to be kept.
     pub fn set_overflow(&mut self, overflow: Overflow) -> Result<(), RuntimeError> {
         self.sequence.set_overflow(overflow)
     }

@@ -109,12 +109,7 @@ impl Sequence {
     }
 
     pub(crate) fn set_overflow(&mut self, overflow: Overflow) -> Result<(), RuntimeError> {
-        if let Overflow::Slide { keep } = overflow
-            && keep >= self.cache.capacity()
-        {
-            let expected = format!("less than the context of {} tokens", self.cache.capacity());
-            return Err(RuntimeError::InvalidOption { option: "overflow: keep", found: keep.to_string(), expected });
-        }
+        overflow.check(self.cache.capacity())?;
         self.overflow = overflow;
         Ok(())
     }
@@ -235,7 +230,7 @@ impl Sequence {
         Ok(self.finish.is_none())
     }
 
-    /// Drops the older half of the tokens after the first `keep`, one at least.
+    /// Drops the older half of the tokens after the first `keep`: one at least, and one at least is left to be run.
     fn slide(&mut self, keep: usize) {
         let dropped = self.tokens.len().saturating_sub(keep).div_ceil(2);
         self.tokens.drain(keep..keep + dropped);
