@@ -159,7 +159,7 @@ fn unknown_model() {
 
 #[test]
 fn unknown_pre_and_missing_pre() {
-    for (pre, named) in [(Some("falcon"), "\"falcon\""), (Some("default"), "\"default\""), (None, "\"\"")] {
+    for (pre, named) in [(Some("falcon"), "\"falcon\""), (Some("default"), "\"default\""), (None, "no pre-tokenizer")] {
         let mut draft = Draft::byte_level();
         draft.pre = pre;
         let metadata = draft.metadata_without(&[]);
