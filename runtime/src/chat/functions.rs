@@ -27,16 +27,16 @@ use super::{
 /// Most spaces of one level that `tojson` and `indent` write.
 const MAX_INDENT: usize = 64;
 
-/// Adds all of them to `environment`.
-pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+/// Adds all of them to `environment`; `mark` stays as it is wherever it is.
+pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
     add_checks(environment, meter);
     add_functions(environment, meter);
-    add_filters(environment, meter);
+    add_filters(environment, meter, mark);
     add_tests(environment);
 }
 
 /// Filters of the engine, whose results are counted.
-fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
     let engines = [
         ("length", Value::from_function(filters::length)),
         ("count", Value::from_function(filters::length)),
@@ -74,7 +74,7 @@ fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
             Ok::<_, Error>(made)
         });
     }
-    add_own_filters(environment, meter);
+    add_own_filters(environment, meter, mark);
 }
 
 fn add_tests(env: &mut Environment<'_>) {
@@ -203,7 +203,7 @@ fn add_functions(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     });
 }
 
-fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
     let m = Arc::clone(meter);
     environment.add_filter("trim", move |value: &Value, chars: Option<&str>| {
         m.str(value).map(|text| methods::strip(&text, chars).to_owned())
@@ -230,7 +230,7 @@ fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     environment.add_filter("indent", move |text: &str, args: Rest<Value>| indent(&m, text, &args));
     let m = Arc::clone(meter);
     environment.add_filter("tojson", move |_: &State<'_, '_>, value: &Value, indent: Option<Value>, args: Kwargs| {
-        tojson(&m, value, indent, &args)
+        tojson(&m, mark, value, indent, &args)
     });
 }
 
@@ -303,7 +303,13 @@ fn level(value: &Value) -> Result<String, Error> {
     }
 }
 
-fn tojson(meter: &Meter, value: &Value, indent: Option<Value>, args: &Kwargs) -> Result<String, Error> {
+fn tojson(
+    meter: &Meter,
+    mark: Option<char>,
+    value: &Value,
+    indent: Option<Value>,
+    args: &Kwargs,
+) -> Result<String, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => args.get::<Option<Value>>("indent")?,
@@ -319,7 +325,7 @@ fn tojson(meter: &Meter, value: &Value, indent: Option<Value>, args: &Kwargs) ->
         Some(_) => return Err(invalid("tojson: separators are two texts")),
     };
     let mut out = Capped::new(meter.text_limit);
-    let written = Json { indent, comma, colon, ascii, sort_keys }.write(value, &mut out);
+    let written = Json { indent, comma, colon, ascii, sort_keys, mark }.write(value, &mut out);
     let text = out.into_text();
     meter.charge(text.len())?;
     match written {
