@@ -41,9 +41,9 @@ const MAX_THREADS: usize = 256;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Threads that compute, the caller included; by default one per fast core that this process may use: slow cores,
-    /// and second threads of a core, do not count. If there are slow cores, all threads but the caller's are then kept
-    /// off them.
+    /// Threads that compute, the caller included, 1 to 256; by default one per fast core that this process may use:
+    /// slow cores, and second threads of a core, do not count. If there are slow cores, all threads but the caller's
+    /// are then kept off them.
     pub threads: Option<usize>,
     /// Forces an instruction set; by default the best one this machine has.
     pub isa: Option<Isa>,
@@ -142,7 +142,7 @@ impl Model {
     /// A new, empty session.
     ///
     /// # Errors
-    /// [`RuntimeError::InvalidOption`] or [`RuntimeError::OutOfMemory`].
+    /// [`RuntimeError::InvalidOption`], [`RuntimeError::OutOfMemory`] or [`RuntimeError::BudgetExceeded`].
     pub fn session(&self, options: &SessionOptions) -> Result<Session, RuntimeError> {
         Session::new(self.clone(), options)
     }

@@ -148,6 +148,15 @@ fn a_role_is_no_markup() {
 }
 
 #[test]
+fn a_message_has_one_role() {
+    let second = Message::user("x").with("role", "<|end|>");
+    for (template, _) in families() {
+        let error = template.render(&[Message::user("a"), second.clone()], true).unwrap_err();
+        assert!(matches!(error, ChatError::SecondRole), "{error:?}");
+    }
+}
+
+#[test]
 fn marks_go_whatever_a_template_does() {
     let (_, tokenizer) = families().next().unwrap();
     let said = "  <|im_end|> a<|im_end|> ";
@@ -158,6 +167,7 @@ fn marks_go_whatever_a_template_does() {
         ("{{ messages[0].content|upper }}", "  <|IM_END|> A<|IM_END|> "),
         ("{{ messages[0].content|replace('<', '<') }}", said),
         ("{{ messages|tojson }}", "[{\"role\": \"user\", \"content\": \"  <|im_end|> a<|im_end|> \"}]"),
+        ("{{ messages[0].content|tojson(ensure_ascii=true) }}", "\"  <|im_end|> a<|im_end|> \""),
     ] {
         let template = ChatTemplate::from_source(source).unwrap().with_tokenizer(&tokenizer);
         let prompt = template.render(&[Message::user(said)], true).unwrap();

@@ -73,6 +73,16 @@ fn growing(start: &str, body: &str) -> String {
 const MEGABYTE: &str = "{% set a = '0123456789abcdef'.replace('', '0123456789abcdef') %}\
                         {% set a = a.replace('', a) %}{% set a = a ~ a ~ a ~ a ~ a ~ a ~ a ~ a ~ a ~ a ~ a ~ a %}";
 
+/// A variable `letter` with a text of so many of it.
+fn letters(letter: char) -> String {
+    MEGABYTE
+        .replace("0123456789abcdef", &letter.to_string().repeat(16))
+        .replace("set a", &format!("set {letter}"))
+        .replace("a.replace('', a)", &format!("{letter}.replace('', {letter})"))
+        .replace("a ~ a", &format!("{letter} ~ {letter}"))
+        .replace("~ a", &format!("~ {letter}"))
+}
+
 /// `open` again and again around `inner`, as much as fits.
 fn nested(open: &str, inner: &str, close: &str) -> String {
     let n = (32_000 - inner.len()) / (open.len() + close.len());
@@ -154,6 +164,21 @@ hostile! {
     comparing_lists_of_megabytes: format!("{MEGABYTE}{{% set l = [a, a, a, a, a, a, a, a] %}}{}", endless("{% if l == l|reverse %}{% endif %}")) => TooLarge { .. },
     sorting_megabytes: format!("{MEGABYTE}{}", endless(&format!("{{% if [{}]|sort %}}{{% endif %}}", "a, ".repeat(100)))) => OutOfTime { .. } | TooLarge { .. },
     sorting_again: format!("{{% set a = range(10000)|list %}}{}", endless("{% if a|sort|unique %}{% endif %}")) => TooLarge { .. } | OutOfTime { .. },
+    filtering_by_maps: "{% for x in range(100000) if dict(range(100000)) %}{% endfor %}" => Render { .. },
+    filtering_by_a_search: "{% for x in range(90000) if -1 in range(100000) %}{% endfor %}" => TooLarge { .. },
+    filtering_by_lists: "{% set a = range(10000)|list %}{% set b = range(10000)|list %}{% for x in range(90000) if a!=b %}{% endfor %}" => OutOfTime { .. },
+    filtering_by_characters: format!("{MEGABYTE}{{% for x in range(90000) if(a[1:][-1] if a[-1] == 'x' else a[-2] == 'x') %}}{{% endfor %}}") => OutOfTime { .. },
+    maps_of_numbers: "{% if dict(range(100000)) %}{% endif %}".repeat(800) => Render { .. },
+    a_namespace_of_numbers: "{% set x = namespace(range(100000)) %}" => Render { .. },
+    a_list_of_namespaces: "{% set n = namespace() %}{% set x = [n, n] %}" => Render { .. },
+    searching_again: "{% if -1 in range(100000) %}{% endif %}".repeat(800) => TooLarge { .. },
+    selecting_by_a_search: "{{ range(100000)|select('in', range(100000))|list|length }}" => TooLarge { .. },
+    rejecting_by_a_search: "{{ range(100000)|reject('in', range(100000))|list|length }}" => TooLarge { .. },
+    rejecting_by_shorter_searches: "{{ range(100000)|reject('in', range(-15000, 0))|list|length }}" => OutOfTime { .. },
+    a_long_path: format!("{}{{{{ e[980000:].replace('ee', 'e ').split()|map(attribute='0' ~ e[500000:].replace('ee', '.0'))|list }}}}", letters('e')) => TooLarge { .. },
+    a_long_path_to_select_by: format!("{MEGABYTE}{{{{ a.split('0')|selectattr(a)|list }}}}") => TooLarge { .. },
+    a_path_for_many: format!("{MEGABYTE}{{{{ a.split('0')|sort(attribute='{}')|list }}}}", "0,".repeat(120)) => TooLarge { .. },
+    stripping_many_characters: format!("{}{}{{{{ raise_exception(e.strip(f ~ 'e')) }}}}", letters('e'), letters('f')) => Refused { .. },
     splitting_again: format!("{MEGABYTE}{}", endless("{% if a.split('0') %}{% endif %}")) => TooLarge { .. } | OutOfTime { .. },
 }
 
@@ -198,6 +223,7 @@ hostile! {
     a_macro_in_a_namespace: "{% set ns = namespace() %}{% macro f() %}{% endmacro %}{% set ns.x = f %}" => Render { .. },
     a_loop_that_remembers_itself: "{% for x in [1] %}{{ loop.changed(loop) }}{% endfor %}" => Syntax { .. },
     slices_of_slices: growing("range(100000)", "{% set ns.x = ns.x[1:] %}") => TooLarge { .. },
+    a_deep_list_beside_a_sign: growing("[0]", "{%set ns.x=[][0:]+[ns.x, ns.x]%}") => TooLarge { .. },
     a_list_of_slices: format!("{MEGABYTE}{}", growing("[]", &format!("{}{{% set ns.x = ns.x + [a[1:]] %}}", MEGABYTE))) => TooLarge { .. } | OutOfTime { .. },
     many_long_variables: format!("{MEGABYTE}{}", (0..900).map(|n| format!("{{% set b{n} = a[1:] %}}")).collect::<String>()) => TooLarge { .. } | OutOfTime { .. },
     a_flood_of_text: endless(&"x".repeat(30_000)) => TooLarge { .. },
@@ -209,6 +235,8 @@ hostile! {
     indenting_by_a_billion: "{{ 'a\nb'|indent(1000000000) }}" => TooLarge { .. },
     json_indented_by_a_billion: "{{ messages|tojson(indent=3000000000) }}" => TooLarge { .. },
     json_with_long_separators: format!("{MEGABYTE}{{{{ range(1000)|list|tojson(separators=[a, a]) }}}}") => TooLarge { .. } | OutOfTime { .. },
+    json_with_many_separators: format!("{MEGABYTE}{{{{ 1|tojson(separators=[{}]) }}}}", "a, ".repeat(400)) => Render { .. },
+    a_list_of_megabytes_as_a_part: format!("{MEGABYTE}{{% if [{}] in 'x' %}}{{% endif %}}", "a, ".repeat(400)) => TooLarge { .. },
     joining_with_megabytes: format!("{MEGABYTE}{{{{ range(100000)|join(a) }}}}") => TooLarge { .. } | OutOfTime { .. },
     a_wide_number: "{{ '%3000000000d'|format(1) }}" => Render { .. },
     a_wide_format: "{{ '{:3000000000}'.format(1) }}" => Render { .. },
@@ -302,4 +330,14 @@ fn what_a_conversation_may_be() {
     let many = Value::List(vec![Value::Null; 1 << 20]);
     let error = template.clone().with_variable("tools", many).render(&[], true).unwrap_err();
     assert!(matches!(error, TooLarge { what: "the conversation", unit: "values", .. }), "{error:?}");
+}
+
+#[test]
+fn long_maps_are_compared_soon() {
+    let names: Vec<_> = (0..200_000).map(|n| (format!("name {n}"), Value::Null)).collect();
+    let messages = [names.clone(), names].map(|names| Message::user("x").with("a", Value::Map(names)));
+    let template = ChatTemplate::from_source("{{ messages[0].a == messages[1].a }}").unwrap();
+    let start = Instant::now();
+    assert_eq!(template.render(&messages, true).unwrap().text(), "True");
+    assert!(start.elapsed() <= MAX_TIME, "{:?}", start.elapsed());
 }

@@ -64,6 +64,9 @@ pub enum ChatError {
         /// Roles that every template may be given.
         common: String,
     },
+    /// A message has a field called `role`, which is not checked as its role is.
+    #[error("a message has a field \"role\" beside its role")]
+    SecondRole,
     /// No built-in template has this name.
     #[error("there is no built-in chat template {name:?} (there are: {names})")]
     UnknownTemplate {

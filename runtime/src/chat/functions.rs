@@ -4,6 +4,7 @@
 //! Jinja 3.1 (`jinja2/filters.py`, `tests.py`), and what transformers adds (`utils/chat_template_utils.py`).
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +18,7 @@ use super::{
     ChatError,
     date::Date,
     guard,
-    meter::{Meter, fail, invalid, too_large},
+    meter::{Meter, VALUE_BYTES, fail, invalid, too_large},
     methods,
     print::{Capped, Json, JsonError},
     slice::slice,
@@ -26,17 +27,20 @@ use super::{
 
 /// Most spaces of one level that `tojson` and `indent` write.
 const MAX_INDENT: usize = 64;
+/// Longest path of attributes.
+const MAX_PATH: usize = 256;
 
-/// Adds all of them to `environment`.
-pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+/// Adds all of them to `environment`; `mark` stays as it is wherever it is.
+pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
     add_checks(environment, meter);
     add_functions(environment, meter);
-    add_filters(environment, meter);
+    add_filters(environment, meter, mark);
     add_tests(environment);
+    add_comparisons(environment, meter);
 }
 
 /// Filters of the engine, whose results are counted.
-fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
     let engines = [
         ("length", Value::from_function(filters::length)),
         ("count", Value::from_function(filters::length)),
@@ -69,12 +73,26 @@ fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     for (name, filter) in engines {
         let meter = Arc::clone(meter);
         environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-            let made = filter.call(state, &args.into_values())?;
+            let args = args.into_values();
+            paths(&meter, name, &args)?;
+            let made = filter.call(state, &args)?;
             meter.made(&made)?;
             Ok::<_, Error>(made)
         });
     }
-    add_own_filters(environment, meter);
+    add_own_filters(environment, meter, mark);
+}
+
+/// Checks a filter that goes along a path of attributes, of each value of a list.
+fn paths(meter: &Meter, filter: &str, args: &[Value]) -> Result<(), Error> {
+    let given = args.get(1).filter(|_| matches!(filter, "selectattr" | "rejectattr"));
+    let named = args.last().filter(|last| last.is_kwargs()).and_then(|last| last.get_attr("attribute").ok());
+    let Some(path) = given.cloned().or(named).filter(|path| !path.is_undefined()) else { return Ok(()) };
+    meter.few(args.first().and_then(Value::len).unwrap_or(0))?;
+    match path.as_str() {
+        Some(path) if path.len() > MAX_PATH => Err(too_large("a path of attributes", MAX_PATH, "bytes")),
+        _ => Ok(()),
+    }
 }
 
 fn add_tests(env: &mut Environment<'_>) {
@@ -95,25 +113,6 @@ fn add_tests(env: &mut Environment<'_>) {
     env.add_test("lower", tests::is_lower);
     env.add_test("upper", tests::is_upper);
     env.add_test("sameas", tests::is_sameas);
-    env.add_test("in", tests::is_in);
-    for name in ["eq", "equalto", "=="] {
-        env.add_test(name, tests::is_eq);
-    }
-    for name in ["ne", "!="] {
-        env.add_test(name, tests::is_ne);
-    }
-    for name in ["lt", "lessthan", "<"] {
-        env.add_test(name, tests::is_lt);
-    }
-    for name in ["gt", "greaterthan", ">"] {
-        env.add_test(name, tests::is_gt);
-    }
-    for name in ["le", "<="] {
-        env.add_test(name, tests::is_le);
-    }
-    for name in ["ge", ">="] {
-        env.add_test(name, tests::is_ge);
-    }
     // In Python, text and maps can be gone through and asked for a part by its index, and so can an undefined value.
     for name in ["sequence", "iterable"] {
         env.add_test(name, |value: &Value| {
@@ -121,6 +120,33 @@ fn add_tests(env: &mut Environment<'_>) {
             matches!(value.kind(), String | Seq | Iterable | Map | Undefined)
         });
     }
+}
+
+/// Tests that compare, as the operators do: filters do it again and again.
+fn add_comparisons(env: &mut Environment<'_>, meter: &Arc<Meter>) {
+    type Comparison = fn(&Value, &Value) -> bool;
+    let all: [(&[&str], Comparison); 6] = [
+        (&["eq", "equalto", "=="], tests::is_eq),
+        (&["ne", "!="], tests::is_ne),
+        (&["lt", "lessthan", "<"], tests::is_lt),
+        (&["gt", "greaterthan", ">"], tests::is_gt),
+        (&["le", "<="], tests::is_le),
+        (&["ge", ">="], tests::is_ge),
+    ];
+    for (names, test) in all {
+        for name in names {
+            let meter = Arc::clone(meter);
+            env.add_test(*name, move |value: &Value, other: &Value| {
+                meter.compared(other, false).map(|()| test(value, other))
+            });
+        }
+    }
+    let meter = Arc::clone(meter);
+    env.add_test("in", move |state: &State<'_, '_>, value: &Value, other: &Value| {
+        meter.compared(value, true)?;
+        meter.compared(other, false)?;
+        tests::is_in(state, value, other)
+    });
 }
 
 /// What `guard` puts into a template.
@@ -138,10 +164,15 @@ fn add_checks(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         for_ticks.charge(text_bytes)?;
         values.iter().try_for_each(|value| for_ticks.check(value))
     });
-    environment.add_function(guard::DICT, |entries: Rest<Value>| {
+    let for_maps = Arc::clone(meter);
+    environment.add_function(guard::DICT, move |entries: Rest<Value>| {
         let (entries, []) = entries.as_chunks() else { return Err(invalid("a map has a value for each name")) };
-        Ok(dict(entries.iter().map(|[name, value]| (name.clone(), value.clone()))))
+        dict(&for_maps, &entries.iter().map(|[name, value]| (name.clone(), value.clone())).collect::<Vec<_>>())
     });
+    for (name, plain) in [(guard::CHECKED, false), (guard::SOUGHT, true)] {
+        let meter = Arc::clone(meter);
+        environment.add_filter(name, move |value: Value| meter.compared(&value, plain).map(|()| value));
+    }
     let for_made = Arc::clone(meter);
     environment.add_filter(guard::MADE, move |value: Value| for_made.made(&value).map(|()| value));
     let for_texts = Arc::clone(meter);
@@ -164,29 +195,48 @@ fn add_checks(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
 }
 
 /// A map in which a name that comes again has the last value.
-fn dict(entries: impl IntoIterator<Item = (Value, Value)>) -> Value {
+fn dict(meter: &Meter, entries: &[(Value, Value)]) -> Result<Value, Error> {
+    meter.few(entries.len())?;
+    meter.charge(entries.len() * VALUE_BYTES)?;
     let mut map: Vec<(Value, Value)> = Vec::new();
+    let mut places = HashMap::new();
     for (name, value) in entries {
-        match map.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, held)) => *held = value,
-            None => map.push((name, value)),
+        // Names that are no texts are written in the template, and few.
+        let place = match name.as_str() {
+            Some(text) => *places.entry(text).or_insert(map.len()),
+            None => map.iter().position(|(other, _)| other == name).unwrap_or(map.len()),
+        };
+        match map.get_mut(place) {
+            Some((_, held)) => held.clone_from(value),
+            None => map.push((name.clone(), value.clone())),
         }
     }
-    Ordered::of(map)
+    Ok(Ordered::of(map))
+}
+
+/// The entries of `map`, which is one.
+fn entries(map: &Value) -> Result<Vec<(Value, Value)>, Error> {
+    match map.kind() {
+        ValueKind::Map => Ok(pairs(map)),
+        kind => Err(invalid(format!("a {kind} is no map"))),
+    }
 }
 
 fn add_functions(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     environment.add_function("range", functions::range);
-    environment.add_function("dict", |given: Option<&Value>, more: Kwargs| {
-        let more =
-            more.args().map(|name| Ok((Value::from(name), more.peek(name)?))).collect::<Result<Vec<_>, Error>>()?;
-        Ok::<_, Error>(dict(given.map(pairs).into_iter().flatten().chain(more)))
+    let for_maps = Arc::clone(meter);
+    environment.add_function("dict", move |given: Option<&Value>, more: Kwargs| {
+        let mut all = given.map(entries).transpose()?.unwrap_or_default();
+        for name in more.args() {
+            all.push((Value::from(name), more.peek(name)?));
+        }
+        dict(&for_maps, &all)
     });
     let meter = Arc::clone(meter);
     environment.add_function("namespace", move |defaults: Option<ValueOrKwargs>| {
         let defaults = defaults.map(ValueOrKwargs::into_value);
         if let Some(defaults) = &defaults {
-            pairs(defaults).iter().try_for_each(|(_, value)| meter.keep(value, true).map(drop))?;
+            entries(defaults)?.iter().try_for_each(|(_, value)| meter.keep(value, true).map(drop))?;
         }
         functions::namespace(defaults.map(ValueOrKwargs::from))
     });
@@ -203,7 +253,7 @@ fn add_functions(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     });
 }
 
-fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
+fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
     let m = Arc::clone(meter);
     environment.add_filter("trim", move |value: &Value, chars: Option<&str>| {
         m.str(value).map(|text| methods::strip(&text, chars).to_owned())
@@ -230,7 +280,7 @@ fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     environment.add_filter("indent", move |text: &str, args: Rest<Value>| indent(&m, text, &args));
     let m = Arc::clone(meter);
     environment.add_filter("tojson", move |_: &State<'_, '_>, value: &Value, indent: Option<Value>, args: Kwargs| {
-        tojson(&m, value, indent, &args)
+        tojson(&m, mark, value, indent, &args)
     });
 }
 
@@ -303,23 +353,29 @@ fn level(value: &Value) -> Result<String, Error> {
     }
 }
 
-fn tojson(meter: &Meter, value: &Value, indent: Option<Value>, args: &Kwargs) -> Result<String, Error> {
+fn tojson(
+    meter: &Meter,
+    mark: Option<char>,
+    value: &Value,
+    indent: Option<Value>,
+    args: &Kwargs,
+) -> Result<String, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => args.get::<Option<Value>>("indent")?,
     };
     let indent = indent.filter(|indent| !indent.is_none()).map(|indent| level(&indent)).transpose()?;
-    let separators = args.get::<Option<Vec<String>>>("separators")?;
+    let separators = args.get::<Option<Vec<Value>>>("separators")?;
     let ascii = args.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sort_keys = args.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     args.assert_all_used()?;
     let [comma, colon] = match separators.as_deref() {
         None => [if indent.is_some() { "," } else { ", " }, ": "].map(str::to_owned),
-        Some([comma, colon]) => [comma.clone(), colon.clone()],
+        Some([comma, colon]) => [meter.str(comma)?, meter.str(colon)?],
         Some(_) => return Err(invalid("tojson: separators are two texts")),
     };
     let mut out = Capped::new(meter.text_limit);
-    let written = Json { indent, comma, colon, ascii, sort_keys }.write(value, &mut out);
+    let written = Json { indent, comma, colon, ascii, sort_keys, mark }.write(value, &mut out);
     let text = out.into_text();
     meter.charge(text.len())?;
     match written {

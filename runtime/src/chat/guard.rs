@@ -9,6 +9,9 @@
 //! - `*` has a number on both sides: on the right a literal one, on the left `|NUMBER` makes sure;
 //! - `{k: v}` becomes `DICT(k, v)`, a map that keeps its order and that is told from the engine's other objects;
 //! - `{% set x = E %}` becomes `{% set x = KEEP(E) %}`, which checks how large and deep a value is;
+//! - `a == b` becomes `a == b|CHECKED`, and so for each comparison; `a in b` becomes `(a)|SOUGHT in b|CHECKED`, for
+//!   what is sought in a text is written as one. Both check how large a value is, and the time;
+//! - `{% for x in y if E %}` becomes `{% for x in y if TICK(0, x) or (E) %}`: `E` is a loop of its own;
 //! - the bodies of loops, macros and call blocks begin with `{% do TICK(120, x) %}`, which checks the new variables,
 //!   the time, and counts the text of the body;
 //! - `{% generation %}` (a mark for training) becomes `{% if true %}`, and tags that reach outside do not exist.
@@ -27,6 +30,8 @@ pub(super) const PLAIN: &str = "__hb_plain";
 pub(super) const TICK: &str = "__hb_tick";
 pub(super) const MADE: &str = "__hb_made";
 pub(super) const TEXT: &str = "__hb_text";
+pub(super) const CHECKED: &str = "__hb_checked";
+pub(super) const SOUGHT: &str = "__hb_sought";
 pub(super) const SLICE: &str = "__hb_slice";
 pub(super) const NUMBER: &str = "__hb_number";
 pub(super) const DICT: &str = "__hb_dict";
@@ -114,7 +119,9 @@ impl<'s> Guard<'s> {
                 self.close(&tag, |block| matches!(block, Block::Generation))
             }
             "for" | "macro" | "call" | "with" => {
-                let (edit, names) = (self.edits.len(), declared(&tag));
+                let names = declared(&tag);
+                self.filter(&tag, &names)?;
+                let edit = self.edits.len();
                 self.insert(tag.end, "");
                 self.open(tag, Block::Ticking { edit, names, text_bytes: self.text_bytes })
             }
@@ -171,6 +178,8 @@ impl<'s> Guard<'s> {
                         self.made(Some(end), if tested { MADE } else { filter });
                     }
                 }
+                "==" | "!=" | "<" | "<=" | ">" | ">=" => self.made(tag.operand_end(at + 1), CHECKED),
+                "in" if !tag.is_part(at) && !tag.is_of_loop(at) => self.sought(tag, at)?,
                 // It remembers what it is given, also the loop itself.
                 "changed" if tag.before(at).is_some_and(|before| before.text == ".") => {
                     return Err(tag.error("loop.changed is not supported".to_owned()));
@@ -187,6 +196,34 @@ impl<'s> Guard<'s> {
             if open.len() > MAX_BRACKETS {
                 return Err(too_many(tag, "brackets inside each other", MAX_BRACKETS));
             }
+        }
+        Ok(())
+    }
+
+    /// `a in b` or `a not in b`, whose `in` is token `at` of `tag`.
+    fn sought(&mut self, tag: &Tag<'s>, at: usize) -> Result<(), ChatError> {
+        self.made(tag.operand_end(at + 1), CHECKED);
+        if tag.is_test(at) {
+            return Ok(());
+        }
+        let operator = if tag.before(at).is_some_and(|before| before.text == "not") { at - 1 } else { at };
+        let last = tag.before(operator).filter(|last| last.ends_operand());
+        let Some((first, last)) = tag.comparand_start(operator).zip(last) else {
+            return Err(tag.error("in has something on its left".to_owned()));
+        };
+        // A literal is as short as the tag.
+        if first.start != last.start || last.is_name() {
+            self.insert(first.start, "(");
+            self.insert(last.end, &format!(")|{SOUGHT}"));
+        }
+        Ok(())
+    }
+
+    /// The condition of `tag`, if it is a loop's and has one; it declares `names`.
+    fn filter(&mut self, tag: &Tag<'s>, names: &str) -> Result<(), ChatError> {
+        if let Some((token, last)) = tag.condition()? {
+            self.replace(token, &format!("if {} or (", tick(0, names)));
+            self.insert(last.end, ")");
         }
         Ok(())
     }
@@ -244,7 +281,8 @@ impl<'s> Guard<'s> {
             Some(assign) => {
                 // A namespace can hold what a variable can, but not another namespace, or itself.
                 let call = if target.contains('.') { PLAIN } else { KEEP };
-                self.insert(assign.end, &format!(" {call}("));
+                // Not inserted after it: what else is put there would be outside.
+                self.replace(assign, &format!("= {call}("));
                 self.insert(tag.inner_end, ")");
                 Ok(())
             }
@@ -302,7 +340,8 @@ impl<'s> Guard<'s> {
     }
 
     fn finish(mut self) -> String {
-        self.edits.sort_by_key(|edit| edit.start);
+        // What is put before a token, then what the token becomes.
+        self.edits.sort_by_key(|edit| (edit.start, edit.end));
         let (mut out, mut copied) = (String::with_capacity(self.source.len() * 2), 0);
         for edit in &self.edits {
             out.push_str(self.source.get(copied..edit.start).unwrap_or_default());
@@ -375,7 +414,7 @@ mod tests {
         for source in [
             "",
             "a\n{{ a.b[1]['x'] }}{# {% set x = 1 %} #}\n",
-            "{%- if a == '}}' and b %}{{- \"%}\" -}}{% elif c %}x{% else %}y{%- endif +%}",
+            "{%- if a.b('}}') and b %}{{- \"%}\" -}}{% elif c %}x{% else %}y{%- endif +%}",
             "{% raw %}{% set x = 1 %}{% include 'x' %}{% endraw %}",
             "{{ f(a, b=1)|trim|join(a[1].b[c]) - 2 / (d // e) }}",
             "{{ 2 ** 3 - 1 }}{% break %}",
@@ -404,7 +443,7 @@ mod tests {
         made("{{ f(a + 1)[b ~ c] + d }}", "{{ f(a! + 1!)[b? ~ c?]! + d! }}");
         made(
             "{% if a ~ b == c ~ d and not e + f %}{% endif %}",
-            "{% if a? ~ b? == c? ~ d? and not e! + f! %}{% endif %}",
+            "{% if a? ~ b? == c|__hb_checked? ~ d? and not e! + f! %}{% endif %}",
         );
         made("{% if a[0][1] ~ b[c:] %}{% endif %}", "{% if a[0][1]? ~ (b|__hb_slice(c,none))? %}{% endif %}");
         made("{% if a ~ b is defined %}{% endif %}", "{% if a? ~ b! is defined %}{% endif %}");
@@ -420,7 +459,7 @@ mod tests {
             "{{ x|f(a[b[1:]:]) if [c, d][1:] else 'e'[1:] }}",
             "{{ x|f((a/((b/(1,none)),none))) if ([c, d]/(1,none)) else ('e'/(1,none)) }}",
         );
-        made("{%set x =a[1:]%}", "{%set x =( __hb_keep(a/(1,none)))%}");
+        made("{%set x =a[1:]+b%}", "{%set x = __hb_keep((a/(1,none))|__hb_made+b|__hb_made)%}");
         made("{% for x in y[1:] %}{% endfor %}", "{% for x in (y/(1,none)) %}{% do __hb_tick(0, x) %}{% endfor %}");
         refused("{{ [1:] }}", "a slice is of something");
     }
@@ -435,7 +474,7 @@ mod tests {
     fn bodies_tick() {
         becomes(
             "{% for a, b in c.items() if a -%}\n12{{ a }}345{% endfor %}",
-            "{% for a, b in c.items() if a -%}{% do __hb_tick(6, a, b) -%}\n12{{ a }}345{% endfor %}",
+            "{% for a, b in c.items() if __hb_tick(0, a, b) or ( a) -%}{% do __hb_tick(6, a, b) -%}\n12{{ a }}345{% endfor %}",
         );
         becomes(
             "{% macro f(a, b=[c, d], e=g(1)) %}x{% endmacro %}",
@@ -450,6 +489,49 @@ mod tests {
             "{% with a = b, c = [d, e] %}{% endwith %}",
             "{% with a = b, c = [d, e] %}{% do __hb_tick(0, a, c) %}{% endwith %}",
         );
+    }
+
+    #[test]
+    fn conditions_of_loops_tick() {
+        let made = |source: &str, expected: &str| {
+            let (source, expected) = (format!("{{% for {source}"), expected.replace('!', "if __hb_tick(0, x) or ("));
+            becomes(
+                &format!("{source} %}}{{% endfor %}}"),
+                &format!("{{% for {expected} %}}{{% do __hb_tick(0, x) %}}{{% endfor %}}"),
+            );
+        };
+        made("x in y if f(x)[0] recursive", "x in y ! f(x)[0]) recursive");
+        made("x in y if(x)[1:] if x else z", "x in y !((x)|__hb_slice(1,none)) if x else z)");
+        made("x in (y if z else w) if 'if'", "x in (y if z else w) ! 'if')");
+        made("x in y.if if recursive", "x in y.if ! recursive)");
+        made("x in y|f(a if b) if x.recursive", "x in y|f(a if b) ! x.recursive)");
+        made("x in range(9) recursive", "x in range(9) recursive");
+        for source in ["{% for x in y if %}", "{% for x in y if a, b %}"] {
+            refused(source, "if of a loop has one condition");
+        }
+    }
+
+    #[test]
+    fn what_is_compared_is_checked() {
+        let made = |source: &str, expected: &str| {
+            becomes(source, &expected.replace('?', "|__hb_checked").replace('@', ")|__hb_sought"));
+        };
+        made("{{ a == -b.c[0]|d < e }}", "{{ a == -b.c[0]|d? < e? }}");
+        made("{{ 'a' in b and 1 not in [c] }}", "{{ 'a' in b? and 1 not in [c]? }}");
+        made("{{ a in b or not -c.d(e)|f not in g }}", "{{ (a@ in b? or not (-c.d(e)|f@ not in g? }}");
+        made(
+            "{{ f(a * 2 in b, g=c in d, h={'i': j in k}) }}",
+            "{{ f((a|__hb_number * 2@ in b?, g=(c@ in d?, h=__hb_dict('i', (j@ in k?)) }}",
+        );
+        made("{{ {'a': b} in c }}", "{{ (__hb_dict('a', b)@ in c? }}");
+        made("{{ x if a in b else c in d in e }}", "{{ x if (a@ in b? else (c@ in (d?@ in e? }}");
+        made("{{ a is in(b) or c is not in d }}", "{{ a is in(b)? or c is not in d? }}");
+        made("{{ a.not.b in c.in }}{{ a|in }}", "{{ (a.not.b@ in c.in? }}{{ a|in }}");
+        made("{% with x = a in b %}{% endwith %}", "{% with x = (a@ in b? %}{% do __hb_tick(0, x) %}{% endwith %}");
+        made("{% for x in y in z %}{% endfor %}", "{% for x in (y@ in z? %}{% do __hb_tick(0, x) %}{% endfor %}");
+        for source in ["{{ in in a }}", "{{ is in a }}", "{{ a.is not in b }}", "{{ not in a }}"] {
+            refused(source, "in has something on its left");
+        }
     }
 
     #[test]

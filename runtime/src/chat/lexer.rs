@@ -82,6 +82,65 @@ impl<'s> Tag<'s> {
         }
     }
 
+    /// The first token of what token number `at`, an operator that compares, has on its left.
+    pub(super) fn comparand_start(&self, at: usize) -> Option<&Token<'s>> {
+        let mut start = at;
+        while let Some(before) = self.before(start) {
+            if before.closes() {
+                start = before.partner;
+            } else if before.opens() || before.separates() && !self.is_part(start - 1) {
+                break;
+            } else {
+                start -= 1;
+            }
+        }
+        self.tokens.get(start)
+    }
+
+    /// Whether token number `at`, a word of the language, is a name here: an attribute's, a filter's, or `is not`.
+    pub(super) fn is_part(&self, at: usize) -> bool {
+        let not = self.tokens.get(at).is_some_and(|token| token.text == "not");
+        self.before(at).is_some_and(|before| matches!(before.text, "." | "|") || not && before.text == "is")
+    }
+
+    /// Whether token number `at` is the name of a test, after `is` or `is not`.
+    pub(super) fn is_test(&self, at: usize) -> bool {
+        let at = if self.before(at).is_some_and(|before| before.text == "not") { at - 1 } else { at };
+        let is = |before: &Token<'_>| before.text == "is" && self.before(at - 1).is_some_and(Token::ends_operand);
+        self.before(at).is_some_and(is)
+    }
+
+    /// Whether token number `at` is the `in` of a loop.
+    pub(super) fn is_of_loop(&self, at: usize) -> bool {
+        self.is_block && self.name() == "for" && self.outer("in", 0) == Some(at)
+    }
+
+    /// The `if` of a loop that has one, and the last token of its condition.
+    pub(super) fn condition(&self) -> Result<Option<(&Token<'s>, &Token<'s>)>, ChatError> {
+        let list = self.outer("in", 0).filter(|&at| self.is_of_loop(at));
+        let Some(at) = list.and_then(|list| self.outer("if", list)) else { return Ok(None) };
+        let mut last = self.tokens.len() - 1;
+        let recursive = self.tokens.get(last).is_some_and(|token| token.text == "recursive");
+        if recursive && self.before(last).is_some_and(Token::ends_operand) {
+            last -= 1;
+        }
+        // In brackets, a comma would make one of two.
+        if last == at || self.outer(",", at).is_some() {
+            return Err(self.error("if of a loop has one condition".to_owned()));
+        }
+        Ok(self.tokens.get(at).zip(self.tokens.get(last)))
+    }
+
+    /// The number of the first `text` after token number `at` that is in no brackets and no [part](Self::is_part).
+    fn outer(&self, text: &str, mut at: usize) -> Option<usize> {
+        loop {
+            at = self.tokens.get(at).filter(|token| token.opens()).map_or(at, |token| token.partner) + 1;
+            if self.tokens.get(at)?.text == text && !self.is_part(at) {
+                return Some(at);
+            }
+        }
+    }
+
     /// The token after `token`, one of these.
     pub(super) fn following(&self, token: &Token<'s>) -> Option<&Token<'s>> {
         self.tokens.iter().find(|other| other.start >= token.end)
@@ -100,6 +159,12 @@ impl Token<'_> {
 
     fn closes(&self) -> bool {
         matches!(self.text, ")" | "]" | "}")
+    }
+
+    /// Whether a comparison does not reach beyond it.
+    fn separates(&self) -> bool {
+        let words = ["and", "or", "not", "in", "if", "else", "elif", "do"];
+        words.contains(&self.text) || ["==", "!=", "<", "<=", ">", ">=", ",", ":", "="].contains(&self.text)
     }
 
     pub(super) fn is_name(&self) -> bool {

@@ -22,7 +22,8 @@ pub struct Message {
     pub role: String,
     /// What. Names of special tokens in it are text like any other.
     pub content: String,
-    /// What else the template asks of a message (`tools`, `tool_calls`, `reasoning_content`), in order.
+    /// What else the template asks of a message (`tools`, `tool_calls`, `reasoning_content`), in order. None is called
+    /// `role`.
     pub fields: Vec<(String, Value)>,
 }
 
@@ -47,16 +48,19 @@ impl Message {
         Self::new("assistant", content)
     }
 
-    /// Adds a field.
+    /// Adds a field. Rendering refuses one called `role` ([`ChatError::SecondRole`]): it would not be the checked one.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.push((name.into(), value.into()));
         self
     }
 
-    /// Checks that the role is a word that means a role to the template `source`. Templates build tags of roles, so any
-    /// other word could become a tag that no user may write: `end` makes `<|end|>`.
+    /// Checks that there is one role, and that it is a word that means a role to the template `source`. Templates build
+    /// tags of roles, so any other word could become a tag that no user may write: `end` makes `<|end|>`.
     pub(super) fn check_role(&self, source: &str) -> Result<(), ChatError> {
+        if self.fields.iter().any(|(name, _)| name == "role") {
+            return Err(ChatError::SecondRole);
+        }
         let role = self.role.as_str();
         let word = (1..=MAX_ROLE).contains(&role.len())
             && role.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));

@@ -103,6 +103,19 @@ impl Meter {
         self.keep(value, false).map(drop)
     }
 
+    /// Checks that comparing something with `value`, or writing it, ends soon, and the time. One that is `plain` is no
+    /// namespace, loop or macro.
+    pub(super) fn compared(&self, value: &Value, plain: bool) -> Result<(), Error> {
+        Walk { meter: self, values: 0, bytes: 0, plain }.value(value, 0)?;
+        self.charge(0)
+    }
+
+    /// Checks the number of `values` that are gone through again and again.
+    pub(super) fn few(&self, values: usize) -> Result<(), Error> {
+        let limit = self.value_limit;
+        if values > limit { Err(too_large("a list the template makes", limit, "values")) } else { self.charge(0) }
+    }
+
     /// As [`Meter::check`] for what outlives its block: the value to hold, without parts that are yet to be computed
     /// (one of them inside the other is how a value could become deep unseen). A `plain` one also has nothing in it
     /// that could hold it.
@@ -126,7 +139,7 @@ impl Walk<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<Option<Value>, Error> {
         self.values += 1;
         if self.values > self.meter.value_limit {
-            return Err(too_large("a list the template makes", self.meter.value_limit, "values"));
+            return self.meter.few(self.values).map(|()| None);
         }
         if depth > MAX_DEPTH {
             return Err(too_large("a list the template makes", MAX_DEPTH, "lists inside each other"));
@@ -167,9 +180,9 @@ impl Walk<'_> {
                 Ok(computed.then(|| Ordered::of(map)))
             }
             ValueKind::None | ValueKind::Undefined | ValueKind::Bool | ValueKind::Number => Ok(None),
-            // A namespace, a loop, a macro.
-            kind if self.plain => {
-                Err(invalid(format!("a namespace cannot hold a namespace, a loop or a macro (found: {kind})")))
+            // A namespace, a loop, a macro. One in a list is also refused: it can be there often, and grow later.
+            kind if self.plain || depth > 0 => {
+                Err(invalid(format!("nothing can hold a namespace, a loop or a macro (found: {kind})")))
             }
             _ => Ok(None),
         }

@@ -1,6 +1,6 @@
 //! Methods of Python's texts and dictionaries, as far as chat templates use them.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use minijinja::{
     Environment, Error, ErrorKind,
@@ -131,11 +131,17 @@ pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>) -> &'t str {
 }
 
 fn left<'t>(text: &'t str, chars: Option<&str>) -> &'t str {
-    text.trim_start_matches(|c| chars.map_or_else(|| is_space(c), |chars| chars.contains(c)))
+    text.trim_start_matches(ends(chars))
 }
 
 fn right<'t>(text: &'t str, chars: Option<&str>) -> &'t str {
-    text.trim_end_matches(|c| chars.map_or_else(|| is_space(c), |chars| chars.contains(c)))
+    text.trim_end_matches(ends(chars))
+}
+
+/// What is stripped: white space, or any of `chars`, which may be as many as the text has.
+fn ends(chars: Option<&str>) -> impl Fn(char) -> bool {
+    let chars: Option<HashSet<char>> = chars.map(|chars| chars.chars().collect());
+    move |c| chars.as_ref().map_or_else(|| is_space(c), |chars| chars.contains(&c))
 }
 
 /// The pieces of `text` between separators, or runs of white space, of which at most `max` count.

@@ -148,8 +148,8 @@ impl ChatTemplate {
     /// The prompt for `messages`; with `add_generation_prompt` it ends where the assistant's answer begins.
     ///
     /// # Errors
-    /// [`ChatError`]: a role that could be markup, a conversation of more than 4 MiB, or a template that refuses it,
-    /// fails, or takes more than its limits.
+    /// [`ChatError`]: a role that could be markup, a second one, a conversation of more than 4 MiB, or a template that
+    /// refuses it, fails, or takes more than its limits.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Prompt, ChatError> {
         messages.iter().try_for_each(|message| message.check_role(self.source()))?;
         let messages = Value::List(messages.iter().map(Message::to_value).collect());
@@ -168,7 +168,7 @@ impl ChatTemplate {
         }
         let Some(tokenizer) = &self.tokenizer else {
             let variables = self.variables(&messages, add_generation_prompt, &str::to_owned);
-            let text = engine::render(&self.source.guarded, &variables, Meter::new(bytes, values))?;
+            let text = engine::render(&self.source.guarded, &variables, Meter::new(bytes, values), None)?;
             return Ok(Prompt { text, tokens: None });
         };
         let mark = ('\u{FDD0}'..='\u{FDEF}')
@@ -180,7 +180,7 @@ impl ChatTemplate {
             bytes.set(bytes.get() + marked.len());
             marked
         });
-        let marked = engine::render(&self.source.guarded, &variables, Meter::new(bytes.get(), values))?;
+        let marked = engine::render(&self.source.guarded, &variables, Meter::new(bytes.get(), values), Some(mark))?;
         let mut tokens = tokenizer.encode_marked(&marked, mark);
         // Files say whether a text begins with it, templates often write it themselves.
         if let Some(bos) = tokenizer.bos().filter(|&bos| tokenizer.add_bos() && tokens.first() != Some(&bos)) {
@@ -211,7 +211,7 @@ impl ChatTemplate {
     }
 }
 
-/// The messages for the engine, roles as they are.
+/// The messages for the engine, roles as they are: [`Message::check_role`] saw each, and that there is one a message.
 fn with_roles(messages: &Value, text: &impl Fn(&str) -> String) -> minijinja::Value {
     let Value::List(messages) = messages else { return ().into() };
     let message = |message: &Value| match message {

@@ -128,6 +128,8 @@ pub(super) struct Json {
     pub(super) colon: String,
     pub(super) ascii: bool,
     pub(super) sort_keys: bool,
+    /// What is taken out of the prompt afterwards, so never escaped.
+    pub(super) mark: Option<char>,
 }
 
 /// Why there is no JSON: the text grew too long, or a value has none.
@@ -231,7 +233,7 @@ impl Json {
                 '\t' => out.write_str("\\t")?,
                 '\u{8}' => out.write_str("\\b")?,
                 '\u{c}' => out.write_str("\\f")?,
-                c if u32::from(c) < 0x20 || self.ascii && !c.is_ascii() => {
+                c if u32::from(c) < 0x20 || self.ascii && !c.is_ascii() && self.mark != Some(c) => {
                     c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?;
                 }
                 c => out.write_char(c)?,

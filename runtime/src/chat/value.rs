@@ -115,12 +115,16 @@ impl Value {
 
 /// A map in its order: the engine's own sort their keys. The only kind of map that templates get or make.
 #[derive(Debug)]
-pub(super) struct Ordered(Vec<(Engine, Engine)>);
+pub(super) struct Ordered {
+    pairs: Vec<(Engine, Engine)>,
+    /// The places of names that are texts, sorted by them: comparing two maps looks for each name of one in the other.
+    texts: Vec<usize>,
+}
 
 /// The entries of a map, or of another object with names.
 pub(super) fn pairs(map: &Engine) -> Vec<(Engine, Engine)> {
     match map.downcast_object_ref::<Ordered>() {
-        Some(Ordered(pairs)) => pairs.clone(),
+        Some(map) => map.pairs.clone(),
         None => {
             let names = map.try_iter().into_iter().flatten();
             names.map(|name| (name.clone(), map.get_item(&name).unwrap_or_default())).collect()
@@ -130,20 +134,38 @@ pub(super) fn pairs(map: &Engine) -> Vec<(Engine, Engine)> {
 
 impl Ordered {
     pub(super) fn of(pairs: impl IntoIterator<Item = (impl Into<Engine>, Engine)>) -> Engine {
-        Engine::from_object(Self(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect()))
+        let pairs: Vec<(Engine, Engine)> = pairs.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let named = |place: &usize| pairs.get(*place).and_then(|(name, _)| name.as_str());
+        let mut texts: Vec<usize> = (0..pairs.len()).filter(|place| named(place).is_some()).collect();
+        // Stable: of the same name, the first comes first.
+        texts.sort_by(|a, b| named(a).cmp(&named(b)));
+        Engine::from_object(Self { pairs, texts })
+    }
+
+    fn name(&self, place: usize) -> Option<&str> {
+        self.pairs.get(place)?.0.as_str()
     }
 }
 
 impl Object for Ordered {
     fn get_value(self: &Arc<Self>, key: &Engine) -> Option<Engine> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+        match key.as_str() {
+            Some(key) => self.get_value_by_str(key),
+            None => self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()),
+        }
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Engine> {
-        self.0.iter().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value.clone())
+        let first = self.texts.partition_point(|&place| self.name(place) < Some(key));
+        let place = self.texts.get(first).copied().filter(|&place| self.name(place) == Some(key))?;
+        self.pairs.get(place).map(|(_, value)| value.clone())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.iter().map(|(name, _)| name.clone()).collect())
+        Enumerator::Values(self.pairs.iter().map(|(name, _)| name.clone()).collect())
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        Some(self.pairs.len())
     }
 }

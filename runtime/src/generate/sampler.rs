@@ -25,15 +25,15 @@ pub const DEFAULT_SEED: u64 = 42;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// 0 always takes the most likely token; 1 samples from the model's own distribution.
+    /// 0 always takes the most likely token; 1 samples from the model's own distribution. 0 to 100.
     pub temperature: f32,
     /// Keep the `k` most likely tokens; 0 keeps all.
     pub top_k: usize,
-    /// Keep the smallest set of tokens whose probabilities reach `p`; 1 keeps all.
+    /// Keep the smallest set of tokens whose probabilities reach `p`; 1 keeps all. Above 0, to 1.
     pub top_p: f32,
-    /// Keep tokens at least this likely relative to the most likely one; 0 keeps all.
+    /// Keep tokens at least this likely relative to the most likely one; 0 keeps all. 0 to 1.
     pub min_p: f32,
-    /// Logits of recent tokens are divided (if positive) or multiplied by this; 1 leaves them.
+    /// Logits of recent tokens are divided (if positive) or multiplied by this; 1 leaves them. Above 0, to 100.
     pub repeat_penalty: f32,
     /// How many recent tokens the penalty looks at.
     pub repeat_last: usize,

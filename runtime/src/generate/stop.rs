@@ -82,7 +82,7 @@ impl Overflow {
 pub struct StopRules {
     /// Most tokens to generate; `None` leaves it to the other rules.
     pub max_tokens: Option<usize>,
-    /// Texts that end the generation; they are not shown.
+    /// Texts that end the generation; they are not shown. At most 64, each of 1 to 1024 bytes.
     pub strings: Vec<String>,
     /// Whether end-of-generation tokens end it; if not, the model is made to go on.
     pub end_of_text: bool,

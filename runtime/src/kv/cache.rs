@@ -142,7 +142,7 @@ impl KvCache {
     /// pass.
     ///
     /// # Errors
-    /// [`RuntimeError::OutOfMemory`]; nothing that counts has changed.
+    /// [`RuntimeError::OutOfMemory`], [`RuntimeError::BudgetExceeded`]; nothing that counts has changed.
     pub(crate) fn reserve(&mut self, tokens: usize) -> Result<(), RuntimeError> {
         let end = self.len.saturating_add(tokens).min(self.capacity);
         for n in self.len / KV_PAGE..end.div_ceil(KV_PAGE) {

@@ -32,8 +32,8 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`RuntimeError::Chat`] if there is no prompt; [`RuntimeError::NoVocabulary`], [`RuntimeError::ContextFull`],
-    /// [`RuntimeError::Cancelled`]. The session's tokens are then as before the call.
+    /// [`RuntimeError::Chat`] if there is no prompt; [`RuntimeError::NoVocabulary`]; as [`Session::push_tokens`]. The
+    /// session's tokens are then as before the call.
     pub fn push_chat(&mut self, template: &ChatTemplate, messages: &[Message]) -> Result<usize, RuntimeError> {
         let tokenizer = self.sequence.model.tokenizer().ok_or(RuntimeError::NoVocabulary)?;
         let prompt = template.clone().with_tokenizer(tokenizer).render(messages, true)?;

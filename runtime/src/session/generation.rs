@@ -12,7 +12,8 @@ impl Session {
     /// certain by this call is [`Session::text`]; also the call that returns `None` can release some.
     ///
     /// # Errors
-    /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`], [`RuntimeError::NonFiniteLogits`], and
+    /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`], [`RuntimeError::NonFiniteLogits`],
+    /// [`RuntimeError::OutOfMemory`], [`RuntimeError::BudgetExceeded`], [`RuntimeError::WorkerPanicked`], and
     /// [`RuntimeError::ContextFull`] with [`Overflow::Error`](crate::Overflow::Error); the call can be repeated. If it
     /// has made room before ([`Event::Slid`](crate::Event::Slid)), the tokens that were dropped stay so: the next call
     /// goes on from what is left.

@@ -49,7 +49,7 @@ pub struct SessionOptions {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub kv: KvType,
-    /// Prompt tokens that pass through the model at a time.
+    /// Prompt tokens that pass through the model at a time, 1 to 4096; by default 512.
     pub batch: usize,
 }
 
@@ -112,7 +112,7 @@ impl Session {
     /// Sets how tokens are chosen from here on; the random sequence starts anew.
     ///
     /// # Errors
-    /// [`RuntimeError::InvalidOption`] names the value that makes no sense.
+    /// [`RuntimeError::InvalidOption`] names the value that makes no sense; [`RuntimeError::OutOfMemory`].
     pub fn set_sampling(&mut self, sampling: Sampling) -> Result<(), RuntimeError> {
         self.sequence.set_sampling(sampling)
     }
@@ -120,7 +120,7 @@ impl Session {
     /// Sets what ends a generation, and lets one that is under way or has ended go on under the new rules.
     ///
     /// # Errors
-    /// [`RuntimeError::InvalidOption`] for an empty or huge stop string.
+    /// [`RuntimeError::InvalidOption`] for an empty or huge stop string, or too many: see [`StopRules::strings`].
     pub fn set_stop(&mut self, rules: StopRules) -> Result<(), RuntimeError> {
         self.sequence.set_stop(rules)
     }
@@ -170,8 +170,9 @@ impl Session {
     /// How a text is cut into pushes makes no difference to the logits.
     ///
     /// # Errors
-    /// [`RuntimeError::TokenOutOfRange`], [`RuntimeError::ContextFull`], [`RuntimeError::Cancelled`]; the session is
-    /// then as before the call.
+    /// [`RuntimeError::TokenOutOfRange`], [`RuntimeError::ContextFull`], [`RuntimeError::Cancelled`],
+    /// [`RuntimeError::OutOfMemory`], [`RuntimeError::BudgetExceeded`], [`RuntimeError::WorkerPanicked`]; the session
+    /// is then as before the call.
     pub fn push_tokens(&mut self, tokens: &[u32]) -> Result<(), RuntimeError> {
         self.push(tokens, &mut Want::Last)
     }
@@ -245,7 +246,9 @@ impl Session {
     /// Logits of the last token, `(vocab)`: what the next choice is made from.
     ///
     /// # Errors
-    /// [`RuntimeError::EmptySession`], [`RuntimeError::Cancelled`].
+    /// [`RuntimeError::EmptySession`]; if tokens have to be run for it (after [`Session::truncate`], say), also
+    /// [`RuntimeError::Cancelled`], [`RuntimeError::OutOfMemory`], [`RuntimeError::BudgetExceeded`],
+    /// [`RuntimeError::WorkerPanicked`].
     pub fn logits(&mut self) -> Result<&[f32], RuntimeError> {
         if self.sequence.tokens.is_empty() {
             return Err(RuntimeError::EmptySession);
