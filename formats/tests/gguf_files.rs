@@ -129,6 +129,26 @@ fn a_large_tensor_is_not_read_on_opening() {
     fs::remove_file(&path).unwrap();
 }
 
+/// A text takes at least the 8 bytes of its length, so there can be as many as the file is long.
+#[test]
+fn metadata_without_end_is_read_to_its_limit() {
+    const LIMIT: u64 = 256 << 20;
+    let path = folder("endless").join("model.gguf");
+    let mut head = b"GGUF".to_vec();
+    head.extend(3_u32.to_le_bytes());
+    head.extend([0_u64, 1, 1].map(u64::to_le_bytes).as_flattened());
+    head.push(b'a');
+    // An array of texts, all empty.
+    head.extend([9_u32, 8].map(u32::to_le_bytes).as_flattened());
+    head.extend((LIMIT / 4).to_le_bytes());
+    fs::write(&path, &head).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(head.len() as u64 + 2 * LIMIT).unwrap();
+    let error = Gguf::open(&path).unwrap_err();
+    fs::remove_file(&path).unwrap();
+    let FormatError::OutOfRange { what: "end of metadata", found, max: LIMIT, .. } = error else { panic!("{error}") };
+    assert!(found <= LIMIT + 8, "{found}");
+}
+
 /// Shard `no` of `count`, with one tensor called `w<no>`, of a model that has `tensors` in all.
 fn shard(no: u16, count: u16, tensors: i32) -> GgufWriter {
     let mut writer = GgufWriter::new();
@@ -174,6 +194,27 @@ fn a_split_model_opens_by_any_shard() {
             assert_eq!(*file.tensor(&format!("w{no}")).unwrap().data, [no; 32]);
         }
     }
+}
+
+/// So neither is mapped: its bytes are asked for before it is copied.
+#[test]
+fn a_file_whose_bytes_are_counted_is_not_read() {
+    let folder = folder("counted");
+    let write = |name: &str, len| fs::write(folder.join(name), vec![b'x'; len]).unwrap();
+    let count = |name: &str| Gguf::file_bytes(folder.join(name));
+    write("a-00001-of-00002.gguf", 3);
+    write("a-00002-of-00002.gguf", 5);
+    assert_eq!(count("a-00001-of-00002.gguf").unwrap(), 8);
+    assert_eq!(count("a-00002-of-00002.gguf").unwrap(), 8);
+    // Names that only look like those of shards.
+    for name in ["a.gguf", "a-00003-of-00002.gguf", "a-00000-of-00002.gguf", "a-1-of-2.gguf", "a-+0001-of-00002.gguf"] {
+        write(name, 7);
+        assert_eq!(count(name).unwrap(), 7, "{name}");
+    }
+    write("b-00001-of-00001.gguf", 9);
+    assert_eq!(count("b-00001-of-00001.gguf").unwrap(), 9);
+    assert!(matches!(count("c.gguf"), Err(FormatError::Io { .. })));
+    assert!(matches!(count(""), Err(FormatError::NotRegularFile { .. })));
 }
 
 #[test]

@@ -29,6 +29,12 @@
 #![warn(missing_docs, unreachable_pub, unnameable_types)]
 #![warn(clippy::multiple_unsafe_ops_per_block, clippy::self_named_module_files)]
 
+#[cfg(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(all(target_endian = "little", target_pointer_width = "64"))
+))]
+compile_error!("the kernels of x86-64 and 64-bit Arm are for little-endian systems with pointers of 64 bits");
+
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod dispatch;

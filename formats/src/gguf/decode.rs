@@ -52,11 +52,12 @@ pub(super) fn pass(cursor: &mut Cursor<'_>) -> Result<(), FormatError> {
     }
 }
 
-/// Passes `count` texts.
+/// Passes `count` texts, to the limit of metadata: a file with holes can be longer than anybody can wait.
 fn pass_texts(cursor: &mut Cursor<'_>, count: u64) -> Result<(), FormatError> {
     for _ in 0..count {
         let len = cursor.u64("string length")?;
         cursor.take("string", len)?;
+        layout::check_metadata_end(cursor.offset())?;
     }
     Ok(())
 }

@@ -94,15 +94,15 @@ impl Gguf {
         split::join(shards)
     }
 
-    /// Bytes of the file at `path` and, if it is split, of its other shards: what [`Load::Copy`] will take. Of the file
-    /// the metadata is read; the others are not opened.
+    /// Bytes of the file at `path` and, if it is split, of its other shards: what [`Load::Copy`] will take. How many
+    /// shards there are is in the name of each, so no file is read, or mapped: whoever copies may have to do without.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// [`FormatError::Io`] if one of the files is not there, [`FormatError::NotRegularFile`] if the named one is none.
     pub fn file_bytes(path: impl AsRef<Path>) -> Result<u64, FormatError> {
         let path = path.as_ref();
-        let named = map::load(path, Load::Map)?;
-        let Some(place) = parse(&named)?.place()? else { return Ok(named.len() as u64) };
+        let named = map::open_regular(path)?.1.len();
+        let Some(place) = split::named(path) else { return Ok(named) };
         (0..place.count).try_fold(0_u64, |sum, no| {
             let path = split::sibling(path, place, no)?;
             match fs::metadata(&path) {

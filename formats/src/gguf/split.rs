@@ -47,6 +47,19 @@ impl Shard {
     }
 }
 
+/// The place among several shards that the name of a file tells, which is that of its metadata if it opens.
+pub(super) fn named(path: &Path) -> Option<Place> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+    let (name, count) = name.rsplit_once("-of-")?;
+    let (_, no) = name.rsplit_once('-')?;
+    let [no, count] = [no, count].map(|number| {
+        let is_one = number.len() == 5 && number.bytes().all(|digit| digit.is_ascii_digit());
+        number.parse().ok().filter(|_| is_one)
+    });
+    let (no, count): (usize, usize) = (no?, count?);
+    (count > 1 && (1..=count).contains(&no)).then(|| Place { no: no - 1, count })
+}
+
 /// The path of shard `no`, given that of the shard at `place`.
 pub(super) fn sibling(path: &Path, place: Place, no: usize) -> Result<PathBuf, FormatError> {
     let suffix = |no: usize| format!("-{:05}-of-{:05}.gguf", no + 1, place.count);

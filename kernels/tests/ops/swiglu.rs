@@ -92,6 +92,17 @@ fn many_tokens() {
     check(QuantType::Q6_K, 768, 517);
 }
 
+/// Of inputs that are none, there can be more rows than can be gone through.
+#[test]
+fn no_tokens_take_no_time() {
+    const MOST: usize = usize::MAX - 31;
+    for_each_isa(|k| {
+        let w = k.packed(quant::PanelType::Q4_0, MOST, 0, Bytes::from(Vec::new())).expect("valid shape");
+        let mut tile = QuantTile::new(&mut [], 0, MOST).expect("no words");
+        ops::swiglu(k, [&w, &w], 0..MOST, &[], &mut tile).expect("right shapes");
+    });
+}
+
 /// A token of no use stays so, and one whose products are too large becomes so; others do not change.
 #[test]
 fn bad_tokens_show() {

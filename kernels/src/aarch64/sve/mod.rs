@@ -56,3 +56,19 @@ pub(super) fn bytes() -> usize {
     unsafe { asm!("rdvl {bytes}, #1", bytes = out(reg) bytes, options(pure, nomem, nostack, preserves_flags)) };
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    /// Emulators may give another length than the one that was asked for.
+    #[test]
+    fn the_length_of_vectors_is_told() {
+        if !std::arch::is_aarch64_feature_detected!("sve") {
+            println!("vectors of no bits");
+            return;
+        }
+        // SAFETY: this CPU has SVE.
+        let bits = 8 * unsafe { super::bytes() };
+        println!("vectors of {bits} bits");
+        assert!((128..=2048).contains(&bits) && bits.is_multiple_of(128), "{bits}");
+    }
+}
