@@ -3,21 +3,24 @@
 //! A value that no model could accept is refused here, so that it is a usage error (exit code 2) and not a failure.
 
 use std::{
-    fs,
+    fmt::Display,
+    fs::File,
     hash::{BuildHasher, RandomState},
     io::{self, Read},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
+    string::FromUtf8Error,
 };
 
-use anyhow::Context;
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use anyhow::{Context, anyhow, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use halfbyte::{
-    Compat, DEFAULT_SEED, Isa, KvType, LoadOptions, Model, RopeFactors, Sampling, SessionOptions,
+    Compat, DEFAULT_SEED, Isa, KvType, LoadOptions, Model, RopeFactors, Sampling, Session, SessionOptions,
     chat::{ChatTemplate, Message},
     text::TokenizerOptions,
 };
+use halfbyte_formats::open_regular;
 
 use crate::{bundled, source::Source};
 
@@ -25,6 +28,10 @@ use crate::{bundled, source::Source};
 const MAX_THREADS: u64 = 256;
 /// Longest context the runtime takes, in tokens; a model's own limit is less.
 const MAX_CONTEXT: u64 = 1 << 24;
+/// Most bytes of a text that are read: no context holds as many, and a device has no end.
+const MAX_TEXT: u64 = 1 << 30;
+/// Most bytes of a chat template that are read, as of `chat_template.jinja` when a model is converted.
+const MAX_TEMPLATE: u64 = 1 << 20;
 
 /// The model, which has to be named.
 #[derive(clap::Args)]
@@ -110,11 +117,20 @@ pub(crate) struct ContextArgs {
 }
 
 impl ContextArgs {
-    /// As options for a session.
-    pub(crate) fn session_options(&self) -> SessionOptions {
+    /// A session with `model`.
+    pub(crate) fn session(&self, model: &Model) -> anyhow::Result<Session> {
         let mut options = self.kv.session_options();
         options.context = self.ctx;
-        options
+        session(model, &options)
+    }
+}
+
+/// A session with `model`, whose context is what `--ctx` says.
+pub(crate) fn session(model: &Model, options: &SessionOptions) -> anyhow::Result<Session> {
+    let session = model.session(options);
+    match options.context {
+        Some(asked) if asked > model.config().context => session.context("--ctx is too much for this model"),
+        _ => Ok(session?),
     }
 }
 
@@ -143,7 +159,7 @@ pub(crate) struct ChatArgs {
     system: Option<String>,
     #[arg(long, value_name = "NAME|FILE", help = format!(
         "Chat template: a file in Jinja, or a built-in one ({}) [default: the model's own]", template_names()))]
-    template: Option<String>,
+    template: Option<PathBuf>,
 }
 
 impl ChatArgs {
@@ -159,15 +175,24 @@ impl ChatArgs {
                 ChatTemplate::for_model(model).context("this model cannot chat as it is (--template gives it a format)")
             }
             // A file of that name goes before a built-in template, as with models.
-            Some(name) if Path::new(name).exists() => {
-                let source = fs::read_to_string(name).with_context(|| format!("cannot read {name}"))?;
-                ChatTemplate::from_source(&source).with_context(|| format!("cannot use {name}"))
+            Some(path) if path.exists() => {
+                let source = template_source(path).with_context(|| format!("cannot read {}", path.display()))?;
+                ChatTemplate::from_source(&source).with_context(|| format!("cannot use {}", path.display()))
             }
-            Some(name) => ChatTemplate::builtin(name).ok().with_context(|| {
-                format!("no file {name} and no chat template of that name (built-in: {})", template_names())
+            Some(name) => name.to_str().and_then(|name| ChatTemplate::builtin(name).ok()).with_context(|| {
+                format!("no file {} and no chat template of that name (built-in: {})", name.display(), template_names())
             }),
         }
     }
+}
+
+/// The text of a file, which is no pipe: it would be waited for, and nothing can be typed into it here.
+fn template_source(path: &Path) -> anyhow::Result<String> {
+    let (file, metadata) = open_regular(path)?;
+    ensure!(metadata.len() <= MAX_TEMPLATE, "it has {} bytes: expected at most {MAX_TEMPLATE}", metadata.len());
+    let mut source = String::new();
+    file.take(MAX_TEMPLATE).read_to_string(&mut source)?;
+    Ok(source)
 }
 
 fn template_names() -> String {
@@ -183,7 +208,7 @@ pub(crate) struct SamplingArgs {
           value_parser = |text: &str| number(text, 0.0..=100.0))]
     temp: f32,
     /// Choose among the K most likely tokens; 0 means all
-    #[arg(long, value_name = "K", default_value_t = Sampling::default().top_k)]
+    #[arg(long, value_name = "K", default_value_t = Sampling::default().top_k, value_parser = count(0, u64::MAX))]
     top_k: usize,
     /// Choose among the most likely tokens that together reach probability P; 1 means all
     #[arg(long, value_name = "P", default_value_t = Sampling::default().top_p,
@@ -217,13 +242,20 @@ impl SamplingArgs {
 }
 
 /// Reads a number from `min` to `max`.
-pub(crate) fn count(min: u64, max: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(min..=max)
+pub(crate) fn count(min: u64, max: u64) -> impl TypedValueParser<Value = usize> {
+    let max = max.min(usize::MAX as u64);
+    move |text: &str| whole(text, min, max).map(|value| usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 /// Reads the length of a context, at least `min`.
-pub(crate) fn context(min: u64) -> RangedU64ValueParser<usize> {
+pub(crate) fn context(min: u64) -> impl TypedValueParser<Value = usize> {
     count(min, MAX_CONTEXT)
+}
+
+/// Reads a whole number from `min` to `max`.
+pub(crate) fn whole(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let value = text.parse().ok().filter(|value| (min..=max).contains(value));
+    value.ok_or_else(|| format!("expected a whole number from {min} to {max}"))
 }
 
 /// What `--kv` knows.
@@ -281,14 +313,36 @@ impl Prompt {
     }
 }
 
-/// The text of a file, or of stdin if `path` is `-`.
+/// The text of a file or a pipe, or of stdin if `path` is `-`.
 pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
-        return Ok(text);
-    }
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    let read = || {
+        if path == Path::new("-") {
+            return bounded(io::stdin().lock());
+        }
+        let file = File::open(path)?;
+        // A file can be refused before it is read; what else there is does not know its length.
+        check_length(file.metadata()?.len())?;
+        bounded(file)
+    };
+    read().with_context(|| format!("cannot read {}", text_name(path)))
+}
+
+/// What the text at `path` is called.
+pub(crate) fn text_name(path: &Path) -> impl Display {
+    if path == Path::new("-") { Path::new("stdin").display() } else { path.display() }
+}
+
+fn bounded(source: impl Read) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    source.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
+    check_length(bytes.len() as u64)?;
+    let no_text = |error: FromUtf8Error| anyhow!("it is not UTF-8 from byte {} on", error.utf8_error().valid_up_to());
+    String::from_utf8(bytes).map_err(no_text)
+}
+
+fn check_length(bytes: u64) -> anyhow::Result<()> {
+    ensure!(bytes <= MAX_TEXT, "it is longer than {MAX_TEXT} bytes");
+    Ok(())
 }
 
 /// Reads a number in `range`; NaN is in none.

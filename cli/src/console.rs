@@ -1,22 +1,17 @@
-//! What is written to the terminal besides results: errors, progress, traces. All of it goes to stderr.
+//! What is written to the terminal besides results: errors, progress, traces. All of it goes to stderr. And how results
+//! are shown that a model made.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
 
-use anyhow::Context;
 use halfbyte::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::{
     filter::LevelFilter,
     fmt::{format::FmtSpan, time::Uptime},
 };
-
-/// Exit code of a program that Ctrl-C ended, as shells have it.
-pub(crate) const INTERRUPTED: i32 = 130;
-
-/// From now on Ctrl-C, and where there are such, the signals that end a program or its terminal, call `handler`.
-pub(crate) fn on_interrupt(handler: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
-    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
-}
 
 /// Prints `error` and what caused it, one line each.
 pub(crate) fn report(error: &anyhow::Error) {
@@ -36,6 +31,28 @@ pub(crate) fn report(error: &anyhow::Error) {
 /// Prints one line to stderr; nobody can be told that stderr is gone.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// `text` as it may go to stdout. To a terminal some characters are commands, which can hide text or fill the
+/// clipboard: there they are shown as `\u{1b}`. Programs get what there is.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() { escaped(text) } else { text.into() }
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(is_text) {
+        return text.into();
+    }
+    let mut shown = String::new();
+    for c in text.chars() {
+        if is_text(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+    }
+    shown.into()
 }
 
 /// Says what a session does of its own accord: to be given to `Session::on_event`.
@@ -83,4 +100,16 @@ pub(crate) fn trace(level: u8) {
         .with_timer(Uptime::default())
         .with_writer(io::stderr)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_commands() {
+        assert!(matches!(escaped("caf\u{e9}\n\t\u{1f600}"), Cow::Borrowed(_)));
+        let hostile = "a\u{1b}]52;c;eA==\u{7}\r\u{8}b\u{7f}\u{9b}2J\n\0";
+        assert_eq!(escaped(hostile), "a\\u{1b}]52;c;eA==\\u{7}\\u{d}\\u{8}b\\u{7f}\\u{9b}2J\n\\u{0}");
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! This crate is the only place where arguments are parsed and terminals are written to; the libraries take options
 //! and return values. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused, 130
-//! stopped by Ctrl-C.
+//! stopped by Ctrl-C, and as shells have them 143 and 129, ended by SIGTERM and SIGHUP.
 
 mod args;
 mod bundled;
 mod commands;
 mod console;
 mod output;
+mod prefixes;
+mod signals;
 mod source;
+mod typed;
 
 use std::{
     io::{self, ErrorKind},
@@ -36,13 +39,18 @@ const EXAMPLES: &str = "Examples:
   halfbyte inspect model.gguf                   see what is in a file
   halfbyte bench model.gguf                     measure it on this machine
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C. Errors go
-to stderr.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 ended by
+SIGTERM, 129 by SIGHUP. Errors go to stderr.";
 
 fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&numbers(Cli::command()).get_matches()).unwrap_or_else(|error| error.exit());
     console::trace(cli.verbose);
-    match commands::run(cli.command) {
+    let done = commands::run(cli.command).map_err(|error| match error.downcast::<clap::Error>() {
+        // Misused, as only all options together show.
+        Ok(misused) => misused.exit(),
+        Err(error) => error,
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match of_stdout(&error) {
             // Whoever read our output has seen enough: `halfbyte … | head`.

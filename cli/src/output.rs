@@ -18,7 +18,7 @@ use halfbyte_formats::{FormatError, QuantType, gguf::GgufFile, quant::Mix};
 use indicatif::{BinaryBytes, ProgressBar};
 use rayon::prelude::*;
 
-use crate::{args::named, console};
+use crate::{args::named, console, signals};
 
 /// Bytes of a tensor that are made before they are written.
 const PART_BYTES: usize = 16 << 20;
@@ -38,7 +38,7 @@ impl OutputArgs {
     /// Refuses the output, and a second one at `also`, if writing there would lose something.
     pub(crate) fn check(&self, also: Option<&Path>) -> anyhow::Result<()> {
         // `./a` is `a`.
-        let absolute = |path: &Path| path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let absolute = |path: &Path| path::absolute(behind_links(path)).unwrap_or_else(|_| path.to_owned());
         if also.is_some_and(|also| absolute(also) == absolute(&self.out)) {
             bail!("{} cannot be two files at once", self.out.display());
         }
@@ -53,19 +53,20 @@ impl OutputArgs {
             // The file would take the place of a device or a pipe, not be written to it.
             Ok(found) if !found.is_file() => bail!("{} is not a regular file", path.display()),
             Ok(_) if !self.force => bail!("{} is already there (--force replaces it)", path.display()),
+            // Nothing would be found where it leads, and what is put there may be far from here.
+            Err(_) if path.is_symlink() => bail!("{} is a link that leads nowhere", path.display()),
             // A folder that is missing is reported by whoever writes the file, with the system's own words.
             _ => Ok(()),
         }
     }
 
-    /// From now on Ctrl-C ends the program and takes away what is not finished of this output and of one at `also`.
-    pub(crate) fn remove_on_interrupt(&self, also: Option<&Path>) -> anyhow::Result<()> {
-        let targets: Vec<PathBuf> =
-            [Some(self.out.as_path()), also].into_iter().flatten().map(Path::to_owned).collect();
-        console::on_interrupt(move || {
-            targets.iter().for_each(|target| remove_unfinished(target));
-            process::exit(console::INTERRUPTED);
-        })
+    /// Where this output and one at `also` are really written, after [`OutputArgs::check`]. From now on whatever ends
+    /// the program takes away what is not finished of them.
+    pub(crate) fn begin(self, also: Option<PathBuf>) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
+        let (out, also) = (behind_links(&self.out), also.map(|path| behind_links(&path)));
+        let targets: Vec<PathBuf> = also.iter().chain([&out]).cloned().collect();
+        signals::before_end(move || targets.iter().for_each(|target| remove_unfinished(target)))?;
+        Ok((out, also))
     }
 
     /// Refuses to write over `input`.
@@ -76,6 +77,12 @@ impl OutputArgs {
         }
         Ok(())
     }
+}
+
+/// Where a file for `path` belongs: a link stays, and what it leads to is replaced.
+fn behind_links(path: &Path) -> PathBuf {
+    let real = if path.is_symlink() { fs::canonicalize(path).ok() } else { None };
+    real.unwrap_or_else(|| path.to_owned())
 }
 
 /// Removes what this process has written so far of a file that is to be at `target`: `.NAME.tmp-PID-N` beside it, as

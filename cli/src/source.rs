@@ -1,10 +1,10 @@
 //! MODEL on the command line: a file, or a model inside this program.
 
 use std::{
+    ffi::OsString,
     fmt,
     io::ErrorKind,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use anyhow::Context;
@@ -30,16 +30,14 @@ impl Default for Source {
     }
 }
 
-impl FromStr for Source {
-    type Err = std::convert::Infallible;
-
-    /// A file of that name goes before a bundled model.
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let absent = Path::new(name).metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        Ok(match bundled::find(name) {
+impl From<OsString> for Source {
+    /// A file of that name goes before a bundled model. Names of files need not be text.
+    fn from(name: OsString) -> Self {
+        let absent = Path::new(&name).metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        match name.to_str().and_then(bundled::find) {
             Some(model) if absent => Self::Bundled(model),
             _ => Self::File(name.into()),
-        })
+        }
     }
 }
 
@@ -64,20 +62,19 @@ impl Source {
         }
     }
 
-    /// Loads the model.
+    /// Loads the model, and keeps this thread, which will run it, on the cores chosen for it.
     pub(crate) fn open(&self, options: &LoadOptions) -> anyhow::Result<Model> {
-        let model = match self {
+        match self {
             Self::File(path) => {
                 self.check()?;
                 self.advise();
-                Model::open_with(path, options)
+                self.ready(Model::open_with(path, options))
             }
-            Self::Bundled(model) => Model::from_gguf(&Gguf::from_bytes(model.trunk)?, None, options),
-        };
-        model.map_err(|error| self.cannot_load(error))
+            Self::Bundled(model) => self.model(&Gguf::from_bytes(model.trunk)?, None, options),
+        }
     }
 
-    /// Loads the model with its multi-token-prediction layer: from the file itself if it is in there, else from
+    /// As [`Source::open`], with its multi-token-prediction layer: from the file itself if it is in there, else from
     /// `mtp-<name>` beside it.
     pub(crate) fn open_with_mtp(&self, options: &LoadOptions) -> anyhow::Result<Model> {
         let trunk = self.gguf()?;
@@ -90,14 +87,22 @@ impl Source {
                 None => None,
             },
         };
-        Model::from_gguf(&trunk, mtp.as_ref(), options).map_err(|error| self.cannot_load(error))
+        self.model(&trunk, mtp.as_ref(), options)
     }
 
-    /// What to say if it cannot be loaded.
-    pub(crate) fn cannot_load(&self, error: RuntimeError) -> anyhow::Error {
-        let unknown_pre = matches!(error, RuntimeError::Tokenizer(TokenizerError::UnknownPre { .. }));
-        let way_out = if unknown_pre { " (--pre says how its text is cut into words)" } else { "" };
-        anyhow::Error::new(error).context(format!("cannot load {self}{way_out}"))
+    /// As [`Source::open`], of files that are open.
+    pub(crate) fn model(&self, trunk: &Gguf, mtp: Option<&Gguf>, options: &LoadOptions) -> anyhow::Result<Model> {
+        self.ready(Model::from_gguf(trunk, mtp, options))
+    }
+
+    fn ready(&self, model: Result<Model, RuntimeError>) -> anyhow::Result<Model> {
+        let model = model.map_err(|error| {
+            let unknown_pre = matches!(error, RuntimeError::Tokenizer(TokenizerError::UnknownPre { .. }));
+            let way_out = if unknown_pre { " (--pre says how its text is cut into words)" } else { "" };
+            anyhow::Error::new(error).context(format!("cannot load {self}{way_out}"))
+        })?;
+        model.bind_current_thread();
+        Ok(model)
     }
 
     /// Says on stderr what will make the model slow.

@@ -1,11 +1,9 @@
 //! The program from outside: arguments in, text and exit codes out.
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    process::Stdio,
-};
+use std::io::Read;
 
 use serde_json::Value;
 use support::{Done, VOCAB, file, halfbyte, model, on_model, run, run_with, vocabulary};
@@ -102,6 +100,12 @@ fn wrong_usage_exits_with_2() {
         assert!(error.starts_with(&format!("error: invalid value '{value}'")), "{option} {value}: {error}");
     }
     assert!(run_with(&["--temp=-1"]).contains("0.0 to 100.0"), "the range is named");
+    for option in ["-n", "--top-k", "--threads", "--ctx"] {
+        assert!(run_with(&[option, "-1"]).contains("expected a whole number from "), "{option}");
+    }
+    assert!(run_with(&["--stop", &"x".repeat(1025)]).contains("for '--stop <TEXT>': expected 1 to 1024 bytes"));
+    let stops: Vec<&str> = ["--stop", "x"].into_iter().cycle().take(130).collect();
+    assert_eq!(run_with(&stops), "error: --stop is given 65 times: expected at most 64\n");
     assert!(run_with(&["--isa", "mmx"]).contains("scalar"), "what there is is named");
     run_with(&["-f", "both"]);
     assert!(run_with(&["--stop="]).contains("--stop"));
@@ -125,6 +129,8 @@ fn wrong_usage_exits_with_2() {
 fn failures_exit_with_1_and_say_why() {
     for (command, arguments, why) in [
         ("run", &["-p", "x", "--ctx", "99999"][..], "context is 99999: expected 1 to 16384"),
+        ("run", &["-p", "x", "--ctx", "99999"], "--ctx is too much for this model"),
+        ("perplexity", &["--file", "-"], "stdin has fewer than two tokens"),
         ("run", &["-p", "xxxx", "--ctx", "3"], "4 tokens do not fit: the context holds 3, 0 are used"),
         ("run", &["-p", "xxxx", "--ctx", "3"], "(--ctx; this model has at most 16384)"),
         ("run", &["-p", ""], "the prompt is empty"),
@@ -137,9 +143,66 @@ fn failures_exit_with_1_and_say_why() {
         assert!(error.starts_with("error: ") && error.contains(why), "{command} {arguments:?}: {error}");
     }
     let latin = file("latin1.txt", b"caf\xe9");
-    assert!(on_model("run", &["-f", &latin]).fails(1).contains("UTF-8"));
+    assert!(on_model("run", &["-f", &latin]).fails(1).contains("it is not UTF-8 from byte 3 on"));
+    let many = file("too-many.txt", "1 ".repeat(16_385).as_bytes());
+    let error = on_model("logits", &["--tokens", &format!("@{many}")]).fails(1);
+    assert_eq!(error, "error: 16385 tokens are too many: this model has a context of at most 16384\n");
     let short = file("short.txt", b"x");
     assert!(on_model("perplexity", &["--file", &short]).fails(1).contains("fewer than two tokens"));
+}
+
+#[test]
+fn what_has_no_end_is_not_read_to_it() {
+    let huge = file("huge.txt", b"");
+    std::fs::File::options()
+        .write(true)
+        .open(&huge)
+        .and_then(|file| file.set_len((1 << 30) + 1))
+        .expect("a sparse file");
+    let error = on_model("run", &["-f", &huge]).fails(1);
+    assert!(error.contains(&huge) && error.contains("it is longer than 1073741824 bytes"), "{error}");
+    let error = on_model("chat", &["--template", &huge]).fails(1);
+    assert!(error.contains(&huge) && error.contains("it has 1073741825 bytes: expected at most 1048576"), "{error}");
+    std::fs::remove_file(huge).expect("there");
+    #[cfg(unix)]
+    {
+        let pipe = model().with_file_name("template.pipe").to_str().expect("UTF-8").to_owned();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("starts").success());
+        for path in [&*pipe, "/dev/zero"] {
+            assert!(on_model("chat", &["--template", path]).fails(1).contains(path));
+        }
+    }
+}
+
+/// What a shell completes is not always text.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_of_files_need_not_be_text() {
+    use std::{
+        ffi::{OsStr, OsString},
+        os::unix::ffi::{OsStrExt, OsStringExt},
+    };
+    let name = |ending: &str| OsString::from_vec([b"caf\xe9", ending.as_bytes()].concat());
+    let put = |ending: &str, bytes: &[u8]| {
+        let path = model().with_file_name(name(ending));
+        std::fs::write(&path, bytes).expect("written");
+        path.into_os_string()
+    };
+    let tiny = put(".gguf", &std::fs::read(model()).expect("the model"));
+    let template = put(".jinja", b"{{ messages[0].content }}");
+    let ids = put(".ids", b"1,2");
+    let at_ids = OsString::from_vec([b"@", ids.as_bytes()].concat());
+    let out = model().with_file_name(name("-out.gguf"));
+    let text = |text: &'static str| OsStr::new(text);
+    run([text("tokenize"), &tiny, text("--text"), text("x")]).ok();
+    run([text("run"), &tiny, text("--chat"), text("-p"), text("x"), text("-n1"), text("--template"), &template]).ok();
+    assert_eq!(run([text("logits"), &tiny, text("--tokens"), &at_ids]).ok().lines().count(), 2);
+    run([text("synth"), text("qwen2-tiny"), out.as_os_str(), text("--vocab"), &tiny]).ok();
+    assert!(out.exists());
+    let absent = name("-absent.gguf");
+    assert!(
+        run([text("run"), &absent, text("-p"), text("x")]).fails(1).starts_with("error: no file caf\u{fffd}-absent")
+    );
 }
 
 #[test]
@@ -179,6 +242,7 @@ fn run_json_has_its_shape() {
     let stats = &report["stats"];
     assert_eq!((stats["prompt_tokens"].as_u64(), stats["tokens"].as_u64()), (Some(6), Some(7)));
     assert_eq!((stats["seed"].as_u64(), stats["threads"].as_u64()), (Some(9), Some(2)));
+    assert_eq!(stats["cached_tokens"], 0);
     assert!(stats["isa"].is_string());
     for time in ["load_s", "prompt_s", "prompt_tokens_per_s", "first_token_s", "decode_s", "tokens_per_s"] {
         assert!(stats[time].as_f64().is_some_and(|value| value > 0.0), "{time}: {stats}");
@@ -375,191 +439,10 @@ fn a_file_cannot_write_to_the_terminal() {
     assert!(text.contains("\\u{1b}iny") && !text.contains('\u{1b}'), "{text}");
 }
 
-/// `chat` on the tiny model with `input` on its stdin.
-fn chat(arguments: &[&str], input: impl AsRef<[u8]>) -> Done {
-    let model = model();
-    let model = model.to_str().expect("UTF-8");
-    run_with(["chat", model, "--temp", "0", "-n", "12"].iter().chain(arguments), input)
-}
-
-/// Numbers before ` of ` in the lines of `/stats`: how full the context was.
-fn fill(done: &Done) -> Vec<usize> {
-    let lines = done.stderr.lines().filter_map(|line| line.strip_prefix("context: "));
-    lines.map(|line| line.split(' ').next().expect("a number").parse().expect("a number")).collect()
-}
-
-/// As `chat` on the bundled model, whose answers are text.
-fn chat_bundled(arguments: &[&str], input: &str) -> Done {
-    run_with(["chat", "tiny-mimo", "--temp", "0", "-n", "12"].iter().chain(arguments), input)
-}
-
-/// Numbers of the lines of `/stats` about the last turn: tokens of its prompt.
-fn prompts(done: &Done) -> Vec<usize> {
-    let parts = done.stderr.lines().filter_map(|line| line.split(" | prompt ").nth(1));
-    parts.map(|part| part.split(' ').next().expect("a number").parse().expect("a number")).collect()
-}
-
-#[test]
-fn a_conversation_keeps_its_session() {
-    let done = chat_bundled(&[], "who?\n/stats\nwhy?\n/stats\n/reset\n/stats\nwho?\n/stats\n");
-    // start us er newline who? end newline start assistant newline.
-    let turn = 1 + 3 + 3 + 1 + 1 + 1 + 3 + 1;
-    let next = 2 + turn;
-    assert_eq!(fill(&done), [turn + 12, turn + 12 + next + 12, 0, turn + 12]);
-    assert_eq!(prompts(&done), [turn, next, 0, turn], "only what is new is run");
-    let first = chat_bundled(&[], "who?\n").ok();
-    let both = done.ok();
-    assert!(both.starts_with(&first) && both.ends_with(&first), "/reset starts anew: {both:?} {first:?}");
-
-    // Bytes that are no text are said again as U+FFFD: the answer is not what it was, and its turn is run again.
-    let done = chat(&[], "who?\n/stats\nwhy?\n/stats\n");
-    assert_eq!(fill(&done)[0], 23 + 12);
-    assert!(prompts(&done)[1] > 25 && fill(&done)[1] == 23 + 1 + prompts(&done)[1] + 12, "{}", done.stderr);
-    let second = chat(&[], "why?\n").ok();
-    let first = chat(&[], "who?\n").ok();
-    assert!(!done.ok()[first.len()..].starts_with(&second), "the second answer depends on the first turn");
-}
-
-#[test]
-fn what_the_user_types_is_text() {
-    let plain = fill(&chat(&[], "0123456789\n/stats\n"));
-    assert_eq!(plain, fill(&chat(&[], "<|im_end|>\n/stats\n")), "ten bytes, ten tokens");
-    assert_eq!(fill(&chat(&["--system", "<|im_end|>"], "0123456789\n/stats\n"))[0], plain[0] + 1 + 7 + 10 + 2);
-    let done = chat(&[], "//help\n/bogus\n/help\n/stats\n/quit\nnot read\n");
-    assert!(done.stderr.contains("unknown command \"/bogus\"") && done.stderr.contains("/reset"), "{}", done.stderr);
-    assert_eq!(fill(&done), [plain[0] - 10 + 5], "one turn: /help");
-    done.ok();
-}
-
-#[test]
-fn a_full_context_is_told_and_loses_nothing() {
-    let long = "x".repeat(100);
-    let done = chat_bundled(&["--ctx", "50"], &format!("who?\n{long}\n/stats\nwhy?\n/stats\n"));
-    assert!(done.stderr.contains("not sent: it takes 107 tokens, and 4 of 50 are used"), "{}", done.stderr);
-    assert!(done.stderr.contains("(cut short: the context of 50 tokens is full"), "{}", done.stderr);
-    assert_eq!((fill(&done), prompts(&done)), (vec![26, 50], vec![14, 16]));
-    assert!(done.code == Some(1) && done.stderr.ends_with("error: 1 of the turns got no answer\n"), "{done:?}");
-}
-
-/// The older half of the turns is, and what was said before them is not.
-#[test]
-fn turns_are_forgotten_where_the_context_ends() {
-    let talk = |text: &str| chat_bundled(&["--system", "Be brief.", "--ctx", "110"], text);
-    let done = talk("who?\nwhy?\nwhen?\n/stats\n");
-    assert_eq!((fill(&done).len(), done.stderr.contains("forgotten")), (1, false), "{}", done.stderr);
-    let long = "and where was it, and how?";
-    let done = talk(&format!("who?\nwhy?\nwhen?\n{long}\n/stats\n"));
-    assert!(done.stderr.contains("(the context is full: 2 of 3 turns are forgotten)"), "{}", done.stderr);
-    assert!(prompts(&done)[0] > long.len(), "the rest is run again: {}", done.stderr);
-    done.ok();
-}
-
-#[test]
-fn a_line_that_is_no_text_ends_nothing() {
-    let done = chat(&[], b"h\xff\xfe\nwho?\n/stats\n");
-    assert!(done.stderr.contains("not sent: the line is not UTF-8"), "{}", done.stderr);
-    assert_eq!((fill(&done).len(), done.code), (1, Some(1)), "{}", done.stderr);
-}
-
-#[test]
-fn templates_are_files_or_built_in() {
-    let turn = |template: &str| fill(&chat(&["--template", template], "who?\n/stats\n"))[0] - 12;
-    assert_eq!(turn("mimo"), 23, "the model's own");
-    assert_eq!(turn("phi-4"), 1 + 4 + 10 + 4 + 1 + 1 + 9 + 10, "whose <|im_sep|> is ten bytes of text here");
-    let template = file("template.jinja", b"{% for m in messages %}[{{ m.content }}]{% endfor %}<|im_end|>");
-    assert_eq!(turn(&template), 1 + 4 + 1 + 1);
-
-    let model = model();
-    let model = model.to_str().expect("UTF-8");
-    let fails = |template: &str| run(["chat", model, "--template", template]).fails(1);
-    let expected =
-        "error: no file phi-5 and no chat template of that name (built-in: mimo, phi-4, phi-4-mini, phi-moe)\n";
-    assert_eq!(fails("phi-5"), expected);
-    let bad = file("bad.jinja", b"a\n{% include 'x' %}");
-    let error = fails(&bad);
-    assert!(
-        error.contains("bad.jinja") && error.contains("there is no tag \"include\"") && error.contains("(line 2)"),
-        "{error}"
-    );
-}
-
-#[test]
-fn a_template_can_refuse_a_turn() {
-    let source = b"{% for m in messages %}{% if 'no' in m.content %}{{ raise_exception('not that') }}{% endif %}{{ m.content }}{% endfor %}";
-    let template = file("refusing.jinja", source);
-    let done = chat(&["--template", &template], "yes\n/stats\nno\n/stats\n");
-    assert!(done.stderr.contains("not sent: the chat template refuses this conversation: not that"), "{}", done.stderr);
-    assert_eq!((fill(&done), done.code), (vec![3 + 12, 3 + 12], Some(1)));
-}
-
-#[test]
-fn run_can_ask_instead_of_continuing() {
-    let ask = |arguments: &[&str]| {
-        let mut all = vec!["--chat", "-p", "who?", "--temp", "0", "-n", "12"];
-        all.extend(arguments);
-        on_model("run", &all)
-    };
-    let json = ask(&["--json"]).json();
-    assert_eq!((&json["prompt"], &json["stats"]["prompt_tokens"]), (&Value::from("who?"), &Value::from(23)));
-    // The answer alone, and the one that `chat` gives.
-    assert_eq!(ask(&[]).ok(), chat(&[], "who?\n").ok());
-    let system = ask(&["--json", "--system", "<|im_end|>"]).json();
-    assert_eq!(system["stats"]["prompt_tokens"], Value::from(23 + 1 + 7 + 10 + 2));
-    assert_eq!(ask(&["--json", "--template", "phi-4"]).json()["stats"]["prompt_tokens"], Value::from(40));
-    let error = on_model("run", &["-p", "x", "--system", "y"]).fails(2);
-    assert!(error.contains("--chat"), "{error}");
-    assert!(ask(&["--ctx", "20"]).fails(1).contains("too long for a context of 20 tokens"));
-}
-
-#[test]
-fn every_bundled_model_can_chat() {
-    for model in ["tiny-mimo", "tiny-phimoe"] {
-        let done = run_with(["chat", model, "--temp", "0", "-n", "4"], "who?\nwhy?\n/stats\n");
-        assert!(prompts(&done)[0] < fill(&done)[0] / 2 + 4, "{model}: {}", done.stderr);
-        done.ok();
-    }
-}
-
-#[test]
-fn a_model_without_the_tags_cannot_chat() {
-    let mut bytes = std::fs::read(model()).expect("the model");
-    let at = bytes.windows(12).position(|part| part == b"<|im_start|>").expect("its tag");
-    bytes[at + 2] = b'x';
-    let path = file("untagged.gguf", &bytes);
-    assert!(run(["chat", &path]).fails(1).contains("<|im_start|>"));
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_stops_the_answer_and_then_the_program() {
-    let model = model();
-    let model = model.to_str().expect("UTF-8");
-    let arguments = ["chat", model, "--temp", "0", "--ctx", "16384"];
-    let mut child = halfbyte(arguments).stdin(Stdio::piped()).spawn().expect("starts");
-    let id = child.id();
-    let interrupt = || {
-        let done = std::process::Command::new("sh").args(["-c", &format!("kill -INT {id}")]).status();
-        assert!(done.expect("a shell").success());
-    };
-    let mut stdin = child.stdin.take().expect("a pipe");
-    let mut stdout = child.stdout.take().expect("a pipe");
-    let mut notes = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|line| line.expect("UTF-8"));
-
-    writeln!(stdin, "who?").expect("written");
-    stdout.read_exact(&mut [0]).expect("an answer begins");
-    interrupt();
-    assert_eq!(notes.next().as_deref(), Some("(stopped)"));
-    // Nothing is running now, and the conversation goes on.
-    writeln!(stdin, "/stats").expect("written");
-    assert!(notes.next().is_some_and(|line| line.contains("tokens/s")));
-    assert!(notes.next().is_some_and(|line| line.contains("of 16384 tokens")));
-    interrupt();
-    assert_eq!(child.wait().expect("ends").code(), Some(130));
-}
-
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_text_where_it_is() {
+    support::heed_signals();
     let model = model();
     let model = model.to_str().expect("UTF-8");
     let arguments = ["run", model, "-p", "x", "-n", "100000", "--ctx", "16384", "--ignore-eos"];
@@ -573,8 +456,7 @@ fn ctrl_c_ends_a_text_where_it_is() {
             text.clear();
             std::thread::sleep(std::time::Duration::from_millis(300));
         }
-        let kill = std::process::Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
-        assert!(kill.expect("a shell").success());
+        support::kill("INT", child.id());
         stdout.read_to_end(&mut text).expect("its end");
         let done = child.wait_with_output().expect("ends");
         let notes = String::from_utf8_lossy(&done.stderr);

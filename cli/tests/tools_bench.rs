@@ -103,3 +103,17 @@ fn what_does_not_fit_is_refused() {
     run(["bench", &model, "--isa", "abacus"]).fails(2);
     run(["bench", &folder.path("none.gguf")]).fails(1);
 }
+
+#[test]
+fn latencies_are_times_that_something_took() {
+    let folder = Folder::new("bench-latency");
+    let model = folder.path("tiny.gguf");
+    run(["synth", "qwen2-tiny", &model]).ok();
+    let report = run(["bench", &model, "--latency", "-p", "16", "-n", "8", "--reps", "3", "--json"]).json();
+    // Nothing reads the weights of a token, nearly all of the file, at 100 GB/s, and does 27 products besides.
+    let bytes = std::fs::metadata(&model).expect("there").len();
+    let per_token = report["per_token"].as_f64().expect("a time");
+    assert!(per_token > bytes as f64 / 1e11, "{per_token}");
+    assert!(["new", "known", "from_file", "load"].iter().all(|name| report[name].as_f64().is_some_and(|s| s > 0.0)));
+    assert_eq!(report["cancel"]["count"], 100);
+}

@@ -6,7 +6,7 @@ mod folder;
 mod support;
 
 use folder::Folder;
-use support::run;
+use support::{Done, run, run_with};
 
 /// The number before `word` in `text`.
 fn number(text: &str, word: &str) -> usize {
@@ -57,6 +57,157 @@ fn files_of_others_and_damaged_ones_are_refused() {
     assert!(said.contains("checksum") && said.contains("at offset"), "{said}");
     run(["prefix", "load", "tiny-mimo", &folder.path("none"), "-p", "x"]).fails(1);
     run(["prefix", "save", "tiny-mimo", &file]).fails(2);
+}
+
+/// `run` and `chat` go on as they would without the file, and need not run what is in it.
+#[test]
+fn texts_and_conversations_begin_with_a_file() {
+    let folder = Folder::new("prefix-begin");
+    let (story, brief) = (folder.path("story.prefix"), folder.path("brief.prefix"));
+    let text = "Once upon a time there was a king who had three sons. ".repeat(5);
+    let saved = run(["prefix", "save", "tiny-mimo", &story, "-p", &text, "--json"]).json();
+    assert!(saved["file"] == story && saved["pages"].as_u64() > Some(1), "{saved}");
+    assert_eq!(saved["bytes"], std::fs::metadata(&story).expect("the file").len());
+
+    let longer = format!("{text}And then");
+    let go = |more: &[&str]| {
+        run(["run", "tiny-mimo", "-p", &longer, "-n", "20", "--temp", "0", "--json"].iter().chain(more))
+    };
+    let (alone, known) = (go(&[]).json(), go(&["--prefix", &story]).json());
+    assert_eq!((&alone["text"], &alone["tokens"]), (&known["text"], &known["tokens"]));
+    assert_eq!(alone["stats"]["cached_tokens"], 0);
+    assert_eq!(alone["stats"]["prompt_tokens"], known["stats"]["prompt_tokens"]);
+    let count = known["stats"]["cached_tokens"].as_u64().expect("a number");
+    assert!(count > 64 && count < known["stats"]["prompt_tokens"].as_u64().expect("a number"), "{known}");
+    let done = run(["run", "tiny-mimo", "-p", &longer, "-n", "2", "--prefix", &story]);
+    assert!(done.stderr.contains(&format!(" ({count} known), ")) && !done.stderr.contains("note: "), "{done:?}");
+
+    // Other keys and values: it is no error, and said.
+    let other = go(&["--prefix", &story, "--kv", "f32"]);
+    assert!(other.stderr.contains("story.prefix knows nothing of this prompt"), "{}", other.stderr);
+    assert_eq!(other.json()["stats"]["cached_tokens"], 0);
+    assert!(go(&["--prefix", &story, "--isa", "scalar"]).fails(1).contains("instruction set"));
+    assert!(go(&["--prefix", &folder.path("none")]).fails(1).contains("cannot use"));
+
+    // What a chat begins with is more than the text of its system message.
+    let system = "Answer each question in one short sentence, as a king would. ".repeat(3);
+    let beginning = ["--chat", "--system", &system];
+    run(["prefix", "save", "tiny-mimo", &brief].iter().chain(&beginning)).ok();
+    let listed = run(["prefix", "list", "tiny-mimo", &brief, "--json"]).json();
+    let tokens = listed["prefixes"][0]["tokens"].as_u64().expect("a number");
+    let ids = run(["tokenize", "tiny-mimo", "--text", &format!("system\n{system}")]).json();
+    assert_eq!(tokens as usize, 1 + ids.as_array().expect("ids").len() + 2, "start, the text, end, newline: {listed}");
+    assert_eq!((&listed["prefixes"][0]["kv"], &listed["prefixes"][0]["factors"]), (&"f16".into(), &"short".into()));
+    let loaded = run(["prefix", "load", "tiny-mimo", &brief, "-p", "Who?", "--json"].iter().chain(&beginning)).json();
+    assert_eq!((&loaded["pages"], &loaded["cached_tokens"]), (&tokens.div_ceil(64).into(), &tokens.into()), "{loaded}");
+    assert!(loaded["load_s"].as_f64() > Some(0.0) && loaded["first_token_s"].as_f64() > Some(0.0), "{loaded}");
+
+    let ask = |more: &[&str]| {
+        let ask = ["run", "tiny-mimo", "-p", "Who?", "-n", "12", "--temp", "0", "--json"];
+        run(ask.iter().chain(&beginning).chain(more)).json()
+    };
+    let (alone, known) = (ask(&[]), ask(&["--prefix", &brief]));
+    assert_eq!((&alone["text"], &known["stats"]["cached_tokens"]), (&known["text"], &tokens.into()));
+    assert_eq!(known["stats"]["prompt_tokens"], loaded["prompt_tokens"], "the same prompt");
+    let chat = |more: &[&str]| {
+        let chat = ["chat", "tiny-mimo", "-n", "12", "--temp", "0", "--system", &system];
+        run_with(chat.iter().chain(more), "Who?\nWhy?\n/stats\n/reset\nWho?\n/stats\n")
+    };
+    let (alone, known) = (chat(&[]), chat(&["--prefix", &brief]));
+    assert_eq!(known.stderr.matches(&format!(" ({tokens} known), ")).count(), 1, "after /reset: {}", known.stderr);
+    let other = chat(&["--prefix", &story]);
+    assert_eq!(other.stderr.matches("knows nothing").count(), 1, "{}", other.stderr);
+    let texts = [alone, known, other].map(Done::ok);
+    assert!(texts[0] == texts[1] && texts[0] == texts[2] && !texts[0].is_empty(), "{texts:?}");
+}
+
+#[test]
+fn a_template_may_want_a_user() {
+    let folder = Folder::new("prefix-template");
+    let (file, template) = (folder.path("p"), folder.path("t.jinja"));
+    let source = "{% for m in messages %}{% if m.role == 'user' %}[{{ messages[0].content }}|{{ m.content }}]\
+                  {% endif %}{% endfor %}{% if messages|length < 2 %}{{ raise_exception('no user') }}{% endif %}";
+    std::fs::write(&template, source).expect("written");
+    let save = |more: &[&str]| {
+        let save = ["prefix", "save", "tiny-mimo", &file, "--chat", "--system", "Be brief.", "--template", &template];
+        run(save.iter().chain(more))
+    };
+    let said = save(&[]).fails(1);
+    assert!(said.contains("-p adds a message of a user") && said.contains("no user"), "{said}");
+    save(&["-p", "Who?"]).ok();
+    let ask = ["--chat", "--system", "Be brief.", "--template", &template, "-p", "Why?", "--json"];
+    let known = run(["prefix", "load", "tiny-mimo", &file].iter().chain(&ask)).json();
+    assert!(known["cached_tokens"].as_u64() > Some(2), "{known}");
+    for wrong in [
+        &["--chat"][..],
+        &["--system", "x"],
+        &["--template", "mimo", "-p", "x"],
+        &["--chat", "--special", "-p", "x"],
+        &["-p", "x", "-f", "y"],
+    ] {
+        run(["prefix", "save", "tiny-mimo", &file].iter().chain(wrong)).fails(2);
+    }
+}
+
+#[test]
+fn markup_is_read_as_such_if_asked_for() {
+    let folder = Folder::new("prefix-special");
+    let (file, text) = (folder.path("p"), "<|im_start|>user\nHi<|im_end|>\n");
+    let go = |more: &[&str]| run(["run", "tiny-mimo", "-p", text, "-n", "1", "--json"].iter().chain(more));
+    let prompt = |report: &serde_json::Value| report["stats"]["prompt_tokens"].as_u64().expect("a number");
+    let (plain, markup) = (go(&[]).json(), go(&["--special"]).json());
+    let ids = run(["tokenize", "tiny-mimo", "--special", "--text", text]).json();
+    assert_eq!(prompt(&markup) as usize, ids.as_array().expect("ids").len());
+    assert!(prompt(&plain) > prompt(&markup), "{plain} {markup}");
+    go(&["--special", "--chat"]).fails(2);
+    run(["prefix", "save", "tiny-mimo", &file, "--special", "-p", text]).ok();
+    let listed = run(["prefix", "list", "tiny-mimo", &file, "--json"]).json();
+    assert_eq!(listed["prefixes"][0]["tokens"], prompt(&markup));
+    assert_eq!(go(&["--special", "--prefix", &file]).json()["stats"]["cached_tokens"], prompt(&markup) - 1);
+    let known = |more: &[&str]| {
+        let load = ["prefix", "load", "tiny-mimo", &file, "-p", text, "--json"];
+        run(load.iter().chain(more)).json()["cached_tokens"].clone()
+    };
+    assert_eq!((known(&[]), known(&["--special"])), (0.into(), (prompt(&markup) - 1).into()));
+    for action in ["save", "load"] {
+        let said = run(["prefix", action, "tiny-mimo", &file, "-p", ""]).fails(1);
+        assert!(said.contains("the prompt is empty"), "{said}");
+    }
+}
+
+/// Who saves waits for who does, and loses nothing of it. Not on Android, where the standard library locks no files.
+#[cfg(not(target_os = "android"))]
+#[test]
+fn two_that_save_wait_for_each_other() {
+    use std::{
+        fs::File,
+        io::{BufRead, BufReader},
+    };
+
+    let folder = Folder::new("prefix-wait");
+    let file = folder.path("p");
+    run(["prefix", "save", "tiny-mimo", &file, "-p", "The king said"]).ok();
+    let lock = File::open(folder.path("p.lock")).expect("its lock");
+    lock.lock().expect("nobody has it");
+    let mut child =
+        support::halfbyte(["prefix", "save", "tiny-mimo", &file, "-p", "Once upon a time"]).spawn().expect("starts");
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().expect("a pipe")).read_line(&mut said).expect("UTF-8");
+    assert!(said.contains("another program is saving"), "{said}");
+    // Meanwhile somebody else adds to the file.
+    let other = folder.path("other");
+    run(["prefix", "save", "tiny-mimo", &other, "-p", "The queen said"]).ok();
+    std::fs::rename(&other, &file).expect("beside it");
+    lock.unlock().expect("it was locked");
+    assert!(child.wait().expect("ends").success());
+    let list = run(["prefix", "list", "tiny-mimo", &file]).ok();
+    assert!(
+        list.lines().count() == 3
+            && list.contains("The king")
+            && list.contains("Once upon")
+            && list.contains("The queen"),
+        "{list}"
+    );
 }
 
 #[test]

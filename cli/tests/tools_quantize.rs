@@ -102,6 +102,12 @@ fn quantised_input_is_decoded_first() {
         assert_eq!(new.ty, QuantType::F32);
         assert_eq!(values(old), values(new), "{}", old.name);
     }
+    // The head is in q6_k either way.
+    let note = |ty: &str| run(["quantize", &input, &folder.path(&format!("{ty}-note.gguf")), ty]).stderr;
+    assert!(note("q4_0").starts_with(&format!("note: 15 matrices of {input} are quantised already")));
+    assert_eq!(note("q4_k_m"), "");
+    let unpacked = run(["quantize", &plain, &folder.path("none.gguf"), "q4_0"]);
+    assert_eq!(unpacked.stderr, "");
     // Numbers that a format can hold stay what they are.
     let (q8, q8_again) = (folder.path("q8.gguf"), folder.path("q8-again.gguf"));
     quantize(&plain, &q8, "q8_0");

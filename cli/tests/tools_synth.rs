@@ -14,6 +14,8 @@ use halfbyte_formats::{
     gguf::{Gguf, GgufWriter, Strings},
     quant,
 };
+#[cfg(unix)]
+use support::{code, heed_signals, kill};
 use support::{halfbyte, run};
 
 fn synth(out: &str, more: &[&str]) {
@@ -258,26 +260,47 @@ fn misuse_is_refused_and_leaves_nothing_behind() {
 #[cfg(unix)]
 #[test]
 fn whatever_ends_it_leaves_nothing_behind() {
-    for signal in ["INT", "TERM", "HUP"] {
-        interrupted_by(signal);
+    heed_signals();
+    for (signal, expected) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        interrupted_by(signal, expected, &[]);
     }
 }
 
+/// Like what `nohup` starts, or a script in the background.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_ignored_stays_ignored() {
+    heed_signals();
+    interrupted_by("TERM", 143, &["HUP", "INT"]);
+}
+
+/// Ends the program with a signal while it writes, after others that it was told to ignore.
 #[cfg(unix)]
-fn interrupted_by(signal: &str) {
-    let folder = Folder::new("synth-interrupted");
+fn interrupted_by(signal: &str, expected: i32, ignored: &[&str]) {
+    let folder = Folder::new(&format!("synth-{signal}-{}", ignored.len()));
     let other = folder.path(".big.gguf.tmp-0-0");
     fs::write(&other, "of another process").expect("written");
     // Takes seconds to write; the temporary file is there at once.
-    let mut child =
-        halfbyte(["synth", "qwen2-0.5b", &folder.path("big.gguf"), "--type", "f32"]).spawn().expect("starts");
+    let trap = if ignored.is_empty() { String::new() } else { format!("trap '' {}; ", ignored.join(" ")) };
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &format!("{trap}exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_halfbyte")])
+        .args(["synth", "qwen2-0.5b", &folder.path("big.gguf"), "--type", "f32"])
+        .spawn()
+        .expect("starts");
     while folder.names().len() < 2 {
         assert!(child.try_wait().expect("a state").is_none(), "it ended before it wrote anything");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let done = std::process::Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status();
-    assert!(done.expect("a shell").success());
-    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    for signal in ignored {
+        kill(signal, child.id());
+    }
+    if !ignored.is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(child.try_wait().expect("a state").is_none(), "{ignored:?} are ignored");
+        assert_eq!(folder.names().len(), 2);
+    }
+    kill(signal, child.id());
+    assert_eq!(code(child), expected);
     assert_eq!(folder.names(), [".big.gguf.tmp-0-0"]);
 }
 
@@ -288,6 +311,28 @@ fn a_device_is_not_replaced() {
         let error = run(["synth", "qwen2-tiny", "/dev/null"].iter().chain(force)).fails(1);
         assert_eq!(error, "error: /dev/null is not a regular file\n");
     }
+}
+
+/// And what it leads to is checked, replaced, and cleaned up after as if it had been named.
+#[cfg(unix)]
+#[test]
+fn a_link_stays_a_link() {
+    let folder = Folder::new("synth-link");
+    let (link, real) = (folder.path("link.gguf"), folder.path("elsewhere/real.gguf"));
+    fs::create_dir(folder.path("elsewhere")).expect("a folder");
+    std::os::unix::fs::symlink("elsewhere/real.gguf", &link).expect("a link");
+    for force in [&[][..], &["--force"]] {
+        let error = run(["synth", "qwen2-tiny", &link].iter().chain(force)).fails(1);
+        assert_eq!(error, format!("error: {link} is a link that leads nowhere\n"));
+    }
+    fs::write(&real, "precious").expect("written");
+    assert!(run(["synth", "qwen2-tiny", &link]).fails(1).contains("already there"));
+    let twice = run(["synth", "qwen2-tiny", &link, "--mtp", &real, "--force"]).fails(1);
+    assert_eq!(twice, format!("error: {link} cannot be two files at once\n"));
+    run(["synth", "qwen2-tiny", &link, "--force"]).ok();
+    assert!(Path::new(&link).is_symlink() && Gguf::open(&real).is_ok());
+    assert_eq!(folder.names(), ["elsewhere", "link.gguf"]);
+    assert_eq!(fs::read_dir(folder.path("elsewhere")).expect("a folder").count(), 1);
 }
 
 #[test]

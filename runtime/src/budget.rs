@@ -125,13 +125,14 @@ impl Budget {
         self.inner.refused.load(Ordering::Relaxed)
     }
 
-    /// A number that changes when bytes have come back, or others may be given up: until then, who was refused will be
-    /// again. To be read before asking.
+    /// A number that changes when bytes have come back, when others may be given up, or when fewer may be needed,
+    /// because more prefixes are known: until then, who was refused will be again. To be read before asking.
     pub(crate) fn returns(&self) -> usize {
         self.inner.returns.load(Ordering::Acquire)
     }
 
-    /// Says that bytes have come back, or that what is kept for later only has become more.
+    /// Says that bytes have come back, or that what is kept for later only has become more, for others to take over or
+    /// to be given up.
     pub(crate) fn returned(&self) {
         self.inner.returns.fetch_add(1, Ordering::Release);
     }
@@ -151,13 +152,10 @@ impl Budget {
         if let Some(lease) = self.try_ask(bytes) {
             return Ok(lease);
         }
-        let all: Vec<_> = {
-            let all = self.inner.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
-            all.iter().filter_map(Weak::upgrade).collect()
-        };
         // What is given up for somebody who is refused all the same is lost for nothing.
-        let spare = all.iter().fold(self.left(), |sum, holder| sum.saturating_add(holder.spare()));
-        for holder in all.iter().filter(|_| spare >= bytes || self.inner.mode != BudgetMode::Enforce) {
+        let have = self.limit().saturating_sub(self.least_used());
+        let goes = have >= bytes || self.inner.mode != BudgetMode::Enforce;
+        for holder in self.holders().iter().filter(|_| goes) {
             let short = bytes.saturating_sub(self.left());
             holder.reclaim(short);
             if let Some(lease) = self.try_ask(bytes) {
@@ -166,7 +164,9 @@ impl Budget {
         }
         self.inner.refused.fetch_add(1, Ordering::Relaxed);
         if self.inner.mode == BudgetMode::Enforce {
-            return Err(RuntimeError::BudgetExceeded { need: bytes, have: self.left() });
+            // Others may have taken what was seen above.
+            let have = if goes { self.left() } else { have };
+            return Err(RuntimeError::BudgetExceeded { need: bytes, have });
         }
         if self.inner.mode == BudgetMode::Warn {
             tracing::warn!(need = bytes, have = self.left(), limit = self.limit(), "memory budget exceeded");
@@ -179,6 +179,17 @@ impl Budget {
     /// A lease of nothing: what is taken out of it is asked for.
     pub(crate) fn lease(&self) -> Lease {
         Lease { budget: self.clone(), bytes: 0, grant: false }
+    }
+
+    /// Bytes that would be in use if all that could go had gone.
+    pub(crate) fn least_used(&self) -> usize {
+        self.holders().iter().fold(self.used(), |used, holder| used.saturating_sub(holder.spare()))
+    }
+
+    /// Those that may give something up.
+    fn holders(&self) -> Vec<Arc<dyn Reclaim>> {
+        let all = self.inner.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
     }
 
     fn left(&self) -> usize {
@@ -294,6 +305,21 @@ mod tests {
                 freed += held.remove(0).bytes();
             }
         }
+    }
+
+    /// What could go counts as left, whether it goes or not.
+    #[test]
+    fn who_is_refused_is_told_what_there_could_be() {
+        let budget = Budget::new(10, BudgetMode::Enforce);
+        let hoard = Arc::new(Hoard::default());
+        let weak: Weak<Hoard> = Arc::downgrade(&hoard);
+        budget.on_pressure(weak);
+        let _held = budget.ask(4).expect("it fits");
+        hoard.0.lock().expect("one thread").push(budget.ask(5).expect("it fits"));
+        let refused = budget.ask(7).map(drop);
+        assert!(matches!(refused, Err(RuntimeError::BudgetExceeded { need: 7, have: 6 })), "{refused:?}");
+        assert_eq!((budget.used(), budget.least_used()), (9, 4));
+        assert_eq!(budget.ask(6).map(|lease| lease.bytes()).ok(), Some(6));
     }
 
     #[derive(Clone, Debug)]

@@ -126,7 +126,7 @@ impl Model {
         let _entered = span.enter();
         let Parts { config, graph, tokenizer, kernels, cores } = Parts::new(file, mtp, options)?;
         span.record("architecture", config.architecture.as_str());
-        let team = Team::new(cores.count, cores.bound.as_ref())?;
+        let team = Team::new(cores.count, cores.bound)?;
         let load = start.elapsed();
         let (threads, processors) = (team.threads(), team.processors());
         tracing::debug!(isa = kernels.isa().name(), threads, ?processors, ?load, "model loaded");
@@ -179,9 +179,18 @@ impl Model {
 
     /// Processors that the threads may run on, ascending, as the system said when they had been bound to the fast
     /// cores; without slow cores, or if [`LoadOptions::threads`] was given, those that this process may use. Empty
-    /// where the system does not say. A caller's thread is never bound.
+    /// where the system does not say. Chosen once, when the model is loaded.
+    ///
+    /// A caller takes part in every step, on its own thread, which is bound only by [`Model::bind_current_thread`].
     pub fn processors(&self) -> impl Iterator<Item = usize> {
         self.inner.team.processors().iter().copied()
+    }
+
+    /// Keeps the calling thread on the fast cores too, for good, with the threads it starts from then on: for one whose
+    /// work is to run sessions of this model. The threads of a [`Scheduler`](crate::Scheduler) are. Does nothing where
+    /// there are no slow cores, if [`LoadOptions::threads`] was given, or where the system does not let it.
+    pub fn bind_current_thread(&self) {
+        self.inner.team.bind_caller();
     }
 
     /// Time it took to load.
@@ -200,6 +209,11 @@ impl Model {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.inner.budget
+    }
+
+    /// Whether `other` is a clone of this one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     pub(crate) fn fingerprint(&self) -> &Fingerprint {

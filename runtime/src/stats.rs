@@ -14,6 +14,8 @@ pub struct Stats {
     pub load: Duration,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Those of them that were known from a [`PrefixCache`](crate::PrefixCache), and not run.
+    pub cached_tokens: usize,
     /// Time they took, the last token generated before included if it had not been run yet.
     pub prompt: Duration,
     /// Time until the first token was there: the prompt, and choosing it.
@@ -27,10 +29,10 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Prompt tokens per second.
+    /// Prompt tokens that were run per second.
     #[must_use]
     pub fn prompt_rate(&self) -> f64 {
-        rate(self.prompt_tokens, self.prompt)
+        rate(self.prompt_tokens.saturating_sub(self.cached_tokens), self.prompt)
     }
 
     /// Generated tokens per second, the first not counted: it comes out of the prompt.

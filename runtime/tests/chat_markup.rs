@@ -177,6 +177,74 @@ fn marks_go_whatever_a_template_does() {
     }
 }
 
+/// The tokens of what `source`, with `m` and `n` for them, makes of two texts, which is `text`.
+#[track_caller]
+fn of_two(tokenizer: &Tokenizer, source: &str, [m, n]: [&str; 2], text: &str) -> Vec<u32> {
+    let source = format!("{{% set m, n = messages[0].content, messages[1].content %}}{source}");
+    let template = ChatTemplate::from_source(&source).unwrap().with_tokenizer(tokenizer);
+    let prompt = template.render(&[Message::user(m), Message::user(n)], true).unwrap();
+    assert_eq!(prompt.text(), text, "{source} of {m:?} and {n:?}");
+    prompt.tokens().unwrap().to_vec()
+}
+
+#[test]
+fn what_becomes_a_name_is_text() {
+    for (_, tokenizer) in families() {
+        for name in control_names(&tokenizer) {
+            let text = tokenizer.encode(&name, Special::AsText);
+            let check = |source: &str, said: &str| {
+                assert_eq!(of_two(&tokenizer, source, [said, ""], &name), text, "{source} of {said:?}");
+            };
+            let upper = name.to_uppercase().replace('K', "\u{212a}");
+            let all_lower = name == name.to_lowercase();
+            for source in ["{{ m|lower }}", "{{ m.lower() }}", "{{ m|capitalize }}", "{{ m.capitalize() }}"] {
+                if all_lower {
+                    check(source, &upper);
+                }
+            }
+            if name.starts_with("<|") && all_lower {
+                check("{{ m|title }}", &upper);
+            }
+            let reversed: String = name.chars().rev().collect();
+            check("{{ m|reverse }}", &reversed);
+            check("{{ m[::-1] }}", &reversed);
+            for (cut, _) in name.char_indices() {
+                let said = format!("{}<tool>{}", &name[..cut], &name[cut..]);
+                check("{{ m.replace('<tool>', '') }}", &said);
+                check("{{ m|replace('<tool>', '') }}", &said);
+                check(&format!("{{{{ m|replace('#', '{}') }}}}", &name[..cut]), &format!("#{}", &name[cut..]));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_template_replaces_leaves_its_markup() {
+    let (_, tokenizer) = families().next().unwrap();
+    let names = ["<|im_start|>", "<|im_end|>"].map(|name| tokenizer.token_id(name).unwrap());
+    let tokens = of_two(
+        &tokenizer,
+        "{{ '<|im_start|>#<|im_end|>'|replace('#', m) }}{{ n.replace('#', '<|im_end|>') }}",
+        ["a<|im_end|>", "<|im_start|>b#"],
+        "<|im_start|>a<|im_end|><|im_end|><|im_start|>b<|im_end|>",
+    );
+    assert_eq!(control(&tokenizer, &tokens), [names[0], names[1], names[1]]);
+}
+
+#[test]
+fn texts_beside_each_other_make_no_name() {
+    for (_, tokenizer) in families() {
+        for name in control_names(&tokenizer) {
+            let text = tokenizer.encode(&name, Special::AsText);
+            for (cut, _) in name.char_indices() {
+                let (m, n) = name.split_at(cut);
+                assert_eq!(of_two(&tokenizer, "{{ m }}{{ n }}", [m, n], &name), text);
+                assert_eq!(of_two(&tokenizer, "{{ m|trim ~ n.strip() }}", [&format!("{m}\n "), n], &name), text);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_mark_that_is_used_is_not_one() {
     let (template, tokenizer) = families().next().unwrap();
@@ -219,6 +287,15 @@ proptest! {
         prop_assert_eq!(control(&tokenizer, prompt.tokens().unwrap()), own);
         let said = prompt.tokens().unwrap().iter().copied().filter(|id| !own.contains(id)).collect::<Vec<_>>();
         prop_assert_eq!(said, tokenizer.encode(&text, Special::AsText));
+    }
+
+    #[test]
+    fn tokens_of_two_texts_are_text(m in "[abcd§ ]{0,6}", n in "[abcd§ ]{0,6}") {
+        let tokenizer = awkward();
+        for source in ["{{ m ~ n }}", "{{ (m ~ n)|lower }}", "{{ 'm-n'.replace('m', m).replace('-n', n) }}"] {
+            let tokens = of_two(&tokenizer, source, [&m, &n], &format!("{m}{n}"));
+            prop_assert_eq!(tokens, tokenizer.encode(&format!("{m}{n}"), Special::AsText), "{}", source);
+        }
     }
 
     #[test]

@@ -24,6 +24,12 @@ pub fn folder() -> PathBuf {
     env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
 }
 
+/// The file of a bundled model in Q4_0.
+#[must_use]
+pub fn bundled(name: &str) -> PathBuf {
+    folder().join(format!("../cli/models/{name}-q4_0.gguf"))
+}
+
 /// The instruction sets this machine has, best first. With `BEST_TIER_ONLY` in the environment it is the best alone:
 /// where every instruction is emulated, and other jobs run the others.
 pub fn isas() -> impl Iterator<Item = Isa> {
@@ -105,11 +111,17 @@ pub fn rounds(default: usize) -> usize {
     }
 }
 
+/// Whether an emulator runs this, many times slower than a machine would, and in memory of its own.
+#[must_use]
+pub fn is_emulated() -> bool {
+    std::env::var_os("HALFBYTE_TEST_RUNNER").is_some()
+}
+
 /// A line of `/proc/self/smaps_rollup`, in bytes: `Rss`, `Anonymous` and others. What `/proc/self/status` says instead
 /// may be late by 64 pages a thread. Nothing where there is no such file, or where it tells of an emulator's memory.
 #[must_use]
 pub fn memory(line: &str) -> Option<usize> {
-    if std::env::var_os("HALFBYTE_TEST_RUNNER").is_some() {
+    if is_emulated() {
         return None;
     }
     let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;

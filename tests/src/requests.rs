@@ -1,16 +1,13 @@
 //! Requests to a scheduler, and what they have to come to.
 
-use std::path::Path;
-
 use halfbyte::{Finish, Generation, KvType, Model, Priority, Request, Sampling, SessionOptions};
 
-use crate::options_on;
+use crate::{bundled, options_on};
 
 /// The bundled model.
 #[must_use]
 pub fn tiny_mimo(threads: usize) -> Model {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/models/tiny-mimo-q4_0.gguf");
-    Model::open_with(path, &options_on(threads, None)).expect("the bundled model")
+    Model::open_with(bundled("tiny-mimo"), &options_on(threads, None)).expect("the bundled model")
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).

@@ -9,7 +9,6 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     env, fs,
     io::ErrorKind,
-    path::PathBuf,
     process,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -19,6 +18,7 @@ use halfbyte::{
     FormatError, Load, LoadOptions, Model, PrefixCache, Request, RuntimeError, Sampling, Scheduler, SchedulerOptions,
     SessionOptions, StopRules, text::TokenizerError,
 };
+use halfbyte_tests::bundled;
 
 /// Allocations from this size on may fail: what is smaller does not grow with anything that a caller gives.
 const LARGE: usize = 8 << 10;
@@ -66,10 +66,9 @@ unsafe impl GlobalAlloc for Failing {
 static ALLOCATOR: Failing = Failing;
 
 fn model(name: &str, load: Load) -> Result<Model, RuntimeError> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../cli/models/{name}-q4_0.gguf"));
     let mut options = LoadOptions::default();
     (options.threads, options.load) = (Some(1), load);
-    Model::open_with(path, &options)
+    Model::open_with(bundled(name), &options)
 }
 
 fn prompt() -> Vec<u32> {
@@ -180,6 +179,8 @@ fn every_large_allocation_is_refused_once() {
     let path = env::temp_dir().join(format!("halfbyte-refused-{}", process::id()));
     let saved = || scheduler.prefixes().save(&path).map(|pages| pages as u64);
     refused.push(("save", refuse_each("save", &model, saved)));
+    let added = || scheduler.prefixes().add_to(&path).map(|pages| pages as u64);
+    refused.push(("add", refuse_each("add", &model, added)));
     let loaded = || {
         let prefixes = PrefixCache::new(&model, usize::MAX);
         let pages = prefixes.load(&path)?;
@@ -196,5 +197,5 @@ fn every_large_allocation_is_refused_once() {
     // Texts, scores and types of tokens, as they are read and as they are used; of the copy the file itself.
     assert!(of("map") >= 8 && of("copy") > of("map"), "{refused:?}");
     // The list of pages, and the tree that they go to.
-    assert!(of("save") >= 1 && of("load") >= 2, "{refused:?}");
+    assert!(of("save") >= 1 && of("load") >= 2 && of("add") > of("save"), "{refused:?}");
 }

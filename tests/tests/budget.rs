@@ -1,16 +1,23 @@
 //! A budget that is too small, by a byte or by far: always a typed error, never a trace of it, and all memory comes
 //! back.
 
-use std::{env, fs, path::PathBuf, process, time::Duration};
+use std::{
+    env, fs,
+    path::PathBuf,
+    process,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
 
 use halfbyte::{
-    Budget, BudgetMode, ContextPolicy, Event, Load, LoadOptions, Model, Overflow, Pressure, Request, RuntimeError,
-    Sampling, Scheduler, SchedulerOptions, SessionOptions, StopRules,
+    Budget, BudgetMode, ContextPolicy, Event, Finish, Load, LoadOptions, Model, Overflow, Pressure, Request,
+    RuntimeError, Sampling, Scheduler, SchedulerOptions, SessionOptions, StopRules, Update,
 };
-use halfbyte_tests::{Golden, Parts};
+use halfbyte_tests::{Golden, Parts, bundled};
 
 fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../cli/models/tiny-mimo-q4_0.gguf")
+    bundled("tiny-mimo")
 }
 
 fn model(budget: &Budget, load: Load) -> Result<Model, RuntimeError> {
@@ -187,6 +194,40 @@ fn who_does_not_fit_beside_others_waits() {
     assert!(budget.peak() <= budget.limit());
 }
 
+/// Who waits needs less once its prompt is known: it starts then, and not when who made that known is over.
+#[test]
+fn who_waits_is_served_when_its_prompt_is_known() {
+    let (alone, share) = sizes(1000);
+    let budget = Budget::new(alone + share + share * 3 / 4, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+    // One that holds the passes up, until both are in the queue.
+    let (queued, both) = mpsc::channel::<()>();
+    let mut small = request(151);
+    small.tokens[0] = 7;
+    scheduler
+        .submit_with(small, move |_| {
+            let _ = both.recv();
+        })
+        .expect("room");
+    let (told, over) = mpsc::channel();
+    for max in [100, 1] {
+        let mut long = request(1000);
+        (long.tokens, long.stop.max_tokens) = ((0..640).map(|n| n % 200).collect(), Some(max));
+        let told = told.clone();
+        let each = move |update| {
+            if let Update::Done(result) = update {
+                told.send((max, result)).expect("a reader");
+            }
+        };
+        scheduler.submit_with(long, each).expect("room");
+    }
+    drop(queued);
+    let order: Vec<_> = over.iter().take(2).map(|(max, result)| (max, result.expect("no error"))).collect();
+    assert!(budget.refused() > 0, "there was too little memory for both");
+    assert_eq!(order, [(1, Finish::MaxTokens), (100, Finish::MaxTokens)]);
+}
+
 /// Prefixes that nobody uses go before anybody is refused.
 #[test]
 fn prefixes_go_first() {
@@ -203,6 +244,32 @@ fn prefixes_go_first() {
     let stats = scheduler.stats();
     assert!(stats.evicted > 0 && stats.refused_budget == 0);
     assert!(stats.memory_peak <= budget.limit());
+}
+
+/// What a request takes over does not stand in its way where there is memory for it alone: neither the pages of one
+/// that has all of its context set aside, nor a last one that it would go on in otherwise.
+#[test]
+fn who_comes_again_is_not_refused() {
+    let (alone, share) = sizes(1000);
+    let mut slides = request(1000);
+    (slides.overflow, slides.stop.max_tokens) = (Overflow::Slide { keep: 0 }, None);
+    for (request, known) in [(slides, 0), (request(1000), 128)] {
+        let budget = Budget::new(alone + share, BudgetMode::Enforce);
+        let model = model(&budget, Load::Map).expect("a model");
+        let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
+        let run = || -> Vec<Option<u32>> {
+            let generation = scheduler.submit(request.clone()).expect("room");
+            generation.take(70).map(|piece| piece.expect("it is not refused").token).collect()
+        };
+        let first = run();
+        // It is over, by itself or because it was dropped.
+        while scheduler.stats().active > 0 {
+            thread::yield_now();
+        }
+        assert!(scheduler.prefixes().bytes() > 0);
+        assert_eq!(run(), first);
+        assert_eq!((scheduler.stats().refused_budget, scheduler.stats().cached_tokens), (0, known));
+    }
 }
 
 /// Gives so many tokens.
@@ -235,7 +302,7 @@ fn a_shorter_context_is_given_where_that_is_wanted_and_told() {
     // What is given is at least the prompt and a token, and it has to fit as well.
     for (give, given) in [(200, Some(200)), (0, Some(151)), (usize::MAX, None), (900, None)] {
         let mut options = options(1);
-        options.policy = Some(std::sync::Arc::new(Give(give)));
+        options.policy = Some(Arc::new(Give(give)));
         let scheduler = Scheduler::new(&model, &options).expect("a scheduler");
         let mut generation = scheduler.submit(long()).expect("room");
         let pieces: Vec<_> = generation.by_ref().collect();
@@ -251,6 +318,33 @@ fn a_shorter_context_is_given_where_that_is_wanted_and_told() {
         );
         assert_eq!(scheduler.stats().shortened, 1);
     }
+}
+
+/// What is kept for later only is not in anybody's way: it does not count as in use.
+#[test]
+fn who_decides_about_contexts_sees_what_could_go_as_free() {
+    #[derive(Debug, Default)]
+    struct Fit(Mutex<Vec<usize>>);
+    impl ContextPolicy for Fit {
+        fn context(&self, _: usize, _: usize, pressure: Pressure) -> Option<usize> {
+            self.0.lock().expect("no panic").push(pressure.used);
+            Some(151)
+        }
+    }
+    let (alone, share) = sizes(300);
+    let budget = Budget::new(alone + share, BudgetMode::Enforce);
+    let model = model(&budget, Load::Map).expect("a model");
+    let (mut options, fit) = (options(1), Arc::new(Fit::default()));
+    options.policy = Some(fit.clone());
+    let scheduler = Scheduler::new(&model, &options).expect("a scheduler");
+    let idle = budget.used();
+    for first in [0, 1, 0] {
+        let mut long = request(1000);
+        (long.tokens[0], long.stop.max_tokens) = (first, None);
+        assert_eq!(schedule(&scheduler, long).expect("it fits").len(), 1);
+        assert!(scheduler.prefixes().bytes() > 0);
+    }
+    assert_eq!(*fit.0.lock().expect("no panic"), [idle; 3]);
 }
 
 /// Counting only, and warning, grant everything.
@@ -285,7 +379,7 @@ fn a_shorter_context_still_slides() {
     let (alone, share) = sizes(300);
     let model = model(&Budget::new(alone + share, BudgetMode::Enforce), Load::Map).expect("a model");
     let mut options = options(1);
-    options.policy = Some(std::sync::Arc::new(Least));
+    options.policy = Some(Arc::new(Least));
     let scheduler = Scheduler::new(&model, &options).expect("a scheduler");
     let mut request = request(1000);
     request.overflow = Overflow::Slide { keep: 200 };
@@ -350,26 +444,35 @@ fn who_crosses_the_original_context_is_not_refused_later() {
 #[test]
 fn who_waits_is_served_when_a_session_goes() {
     let (alone, share) = sizes(1000);
+    let (_, small) = sizes(200);
     let budget = Budget::new(usize::MAX, BudgetMode::Enforce);
     let free = model(&budget, Load::Map).expect("a model");
     let mut session = free.session(&SessionOptions::default()).expect("a session");
     session.push_tokens(&prompt()).expect("it fits");
     let held = budget.used();
     drop((session, free));
-    let budget = Budget::new(alone + share + held + share / 2, BudgetMode::Enforce);
+    let budget = Budget::new(alone + small + held + share / 2, BudgetMode::Enforce);
     let model = model(&budget, Load::Map).expect("a model");
     let mut session = model.session(&SessionOptions::default()).expect("a session");
     session.push_tokens(&prompt()).expect("it fits");
     let scheduler = Scheduler::new(&model, &options(2)).expect("a scheduler");
     // One that goes on for ever, of which nobody reads more than a token.
-    let mut endless = request(1000);
+    let mut endless = request(200);
     (endless.overflow, endless.stop.max_tokens) = (Overflow::Slide { keep: 3 }, None);
     let mut first = scheduler.submit(endless).expect("room");
     assert!(first.next().expect("a token").is_ok());
     let mut other = request(1000);
     other.cached = false;
     let second = scheduler.submit(other).expect("room");
-    std::thread::sleep(Duration::from_millis(200));
+    // It stands still: there is no pass after which somebody would look.
+    loop {
+        let before = scheduler.stats().tokens;
+        thread::sleep(Duration::from_millis(200));
+        // Twice its context, of which a token was read and some are events.
+        if scheduler.stats().tokens == before && before > 300 {
+            break;
+        }
+    }
     assert_eq!(scheduler.stats().queued, 1);
     drop(session);
     assert_eq!(second.filter(Result::is_ok).count(), 70);

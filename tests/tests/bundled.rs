@@ -7,7 +7,7 @@ use std::fs;
 
 use halfbyte::{KvType, LoadOptions, Model, Sampling, SessionOptions, StopRules, text::Special};
 use halfbyte_formats::gguf::Gguf;
-use halfbyte_tests::{folder, logits_of, nmse, session_on};
+use halfbyte_tests::{bundled, folder, logits_of, nmse, session_on};
 use serde_json::Value;
 
 /// Both sides compute in f32.
@@ -197,7 +197,7 @@ fn the_embedded_files_are_small_and_share_the_vocabulary() {
 #[test]
 fn a_first_run_ends_and_reads_as_text() {
     for (name, ..) in MODELS {
-        let file = Gguf::open(folder().join(format!("../cli/models/{name}-q4_0.gguf")));
+        let file = Gguf::open(bundled(name));
         let model = Model::from_gguf(&file.expect("the file"), None, &LoadOptions::default()).expect("the model");
         let mut session = model.session(&SessionOptions::default()).expect("a session");
         let mut stop = StopRules::default();

@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf, process::Command, thread};
 
 use halfbyte::{KvType, Load, LoadOptions, Model, SessionOptions};
-use halfbyte_tests::memory;
+use halfbyte_tests::{bundled, folder, memory};
 
 /// How far the estimate may be from what is measured, mapped files included.
 const TOLERANCE: f64 = 0.03;
@@ -16,14 +16,13 @@ fn private() -> usize {
 
 fn configuration(n: usize) -> (PathBuf, LoadOptions, SessionOptions) {
     let name = ["tiny-mimo", "tiny-phimoe"][n % 2];
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../cli/models/{name}-q4_0.gguf"));
     let (mut load, mut session) = (LoadOptions::default(), SessionOptions::default());
     load.threads = Some(1 + n / 2 % 2);
     load.load = if n % 4 == 3 { Load::Copy } else { Load::Map };
     session.kv = [KvType::F16, KvType::F32, KvType::Int8][n / 4];
     session.context = Some([256, 1000, 700][n % 3]);
     session.batch = [512, 128][n % 2];
-    (path, load, session)
+    (bundled(name), load, session)
 }
 
 /// Not a test of its own: loads a model, fills a session, and says what the estimate was and what that took.
@@ -34,7 +33,7 @@ fn child() {
     // What any model brings with it, and what the allocator keeps; the stack it takes goes with its thread.
     let small = load.clone();
     let warm_up = move || {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/phimoe.gguf");
+        let path = folder().join("tests/golden/phimoe.gguf");
         let session = Model::open_with(path, &small).and_then(|model| model.session(&SessionOptions::default()));
         session.expect("a session").push_tokens(&[1; 100]).expect("it fits");
     };

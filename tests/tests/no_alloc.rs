@@ -15,7 +15,7 @@ use std::{
 use halfbyte::{KvType, Model, Sampling, Session, StopRules};
 use halfbyte_formats::gguf::{Array, Strings, Value};
 use halfbyte_kernels::KV_PAGE;
-use halfbyte_tests::{Golden, Parts, experts_model, folder, model_on, options_on, session_on};
+use halfbyte_tests::{Golden, Parts, bundled, experts_model, model_on, options_on, session_on};
 
 /// Counts calls that may take memory from the system.
 struct Counting;
@@ -138,8 +138,7 @@ fn helped() -> u64 {
 
 /// The steps of the models above are too small to be shared; those of this one are not.
 fn the_team_allocates_nothing_either() {
-    let path = folder().join("../cli/models/tiny-mimo-q4_0.gguf");
-    let model = Model::open_with(path, &options_on(2, None)).expect("the bundled model");
+    let model = Model::open_with(bundled("tiny-mimo"), &options_on(2, None)).expect("the bundled model");
     wait_for_threads_to_start();
     let mut rules = StopRules::default();
     rules.end_of_text = false;

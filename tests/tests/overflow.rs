@@ -65,6 +65,25 @@ fn what_is_kept_leaves_room_for_two_tokens() {
     }
 }
 
+/// A context that nobody has asked for is never too small for what is to be kept, if the model has as much.
+#[test]
+fn a_context_by_default_has_room_for_what_is_kept() {
+    let model = model();
+    let scheduler = scheduler(&model);
+    let most = model.config().context;
+    for (keep, max) in [(1, Some(1)), (40, Some(30)), (most - 2, Some(3)), (usize::MAX, Some(1)), (most - 1, None)] {
+        let mut request = endless(64, keep);
+        (request.context, request.stop.max_tokens) = (None, max);
+        let submitted = scheduler.submit(request);
+        if keep > most - 2 {
+            let refused = submitted.expect_err("the model has no such context");
+            assert!(matches!(refused, RuntimeError::InvalidOption { option: "overflow: keep", .. }), "{refused}");
+        } else {
+            assert_eq!(read(&mut submitted.expect("room")).0.len(), max.expect("all that are let in have one"));
+        }
+    }
+}
+
 /// Waits until `done` says so.
 #[track_caller]
 fn wait(what: &str, done: impl Fn() -> bool) {

@@ -58,7 +58,7 @@ fn logits(file: &Gguf, isa: Isa, tokens: &[u32]) -> Vec<f32> {
 
 /// A bundled model of which two layers are left, decoded.
 fn bundled(name: &str) -> Parts {
-    let path = folder().join(format!("../cli/models/{name}-q4_0.gguf"));
+    let path = halfbyte_tests::bundled(name);
     let mut parts = Parts::of(&Gguf::from_bytes(fs::read(path).expect("there")).expect("a model"));
     let deep = |name: &str| (2..100).any(|n| name.starts_with(&format!("blk.{n}.")));
     parts.tensors.retain(|tensor| !deep(&tensor.name));

@@ -1,4 +1,4 @@
-//! `halfbyte chat`: a conversation, one line a turn, in the format of the model's chat template.
+//! `halfbyte chat`: a conversation, a turn a line or a text of several, in the format of the model's chat template.
 //!
 //! The program holds the messages; the session runs what is new in them. A turn that does not fit, fails or is stopped
 //! leaves the conversation as it was; but if it does not fit because of the turns before it, the older half of these is
@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,27 +20,35 @@ use halfbyte::{
 };
 
 use crate::{
-    args::{ChatArgs, ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
+    args::{self, ChatArgs, ComputeArgs, ContextArgs, OptionalModelArg, SamplingArgs},
     commands::run::Cost,
     console,
+    prefixes::PrefixArg,
+    signals,
+    typed::{Input, Typed},
 };
 
 const EXAMPLES: &str = "Examples:
   halfbyte chat model.gguf
   halfbyte chat model.gguf --system \"Answer in one sentence.\"
   halfbyte chat model.gguf --template phi-4-mini
+  halfbyte chat model.gguf --system \"Be brief.\" --prefix brief.prefix
   printf 'Who are you?\\nWhy?\\n' | halfbyte chat model.gguf --temp 0
 
-Each line is a turn. Ctrl-C stops an answer, and its turn is forgotten; with none
-running it ends the program, as the end of the input does. When the context is
-full, the older half of the turns is forgotten; what --system says never is.
+Each line is a turn; one that ends with \\ goes on in the next, and all lines
+between two that are \"\"\" are one turn. Ctrl-C stops an answer, and its turn is
+forgotten; with none running it ends the program, as the end of the input does.
+When the context is full, the older half of the turns is forgotten; what --system
+says never is.
 If the input is no terminal, a turn without an answer makes the exit code 1.";
 
 const COMMANDS: &str = "/help   this list
 /reset  forget the conversation and start a new one
 /stats  what the last answer cost, and how full the context is
 /quit   end
-A line that begins with // is sent without the first of them.";
+A line that begins with // is sent without the first of them.
+A line that ends with \\ goes on in the next one; a line \"\"\" begins a text of
+several lines, and another one ends it.";
 
 /// With whom, and how.
 #[derive(clap::Args)]
@@ -50,8 +58,10 @@ pub(crate) struct Args {
     model: OptionalModelArg,
     #[command(flatten)]
     chat: ChatArgs,
+    #[command(flatten)]
+    prefix: PrefixArg,
     /// Most tokens of an answer [default: what the context has room for]
-    #[arg(short = 'n', long = "tokens", value_name = "N")]
+    #[arg(short = 'n', long = "tokens", value_name = "N", value_parser = args::count(0, u64::MAX))]
     tokens: Option<usize>,
     #[command(flatten)]
     context: ContextArgs,
@@ -64,11 +74,12 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let model = args.model.source().open(&args.compute.load_options())?;
-    let mut session = model.session(&args.context.session_options())?;
+    let mut session = args.context.session(&model)?;
     session.set_sampling(args.sampling.sampling())?;
     let mut rules = StopRules::default();
     rules.max_tokens = args.tokens;
     session.set_stop(rules)?;
+    args.prefix.give(&mut session)?;
     session.on_event(console::event);
     let mut chat = Chat {
         template: args.chat.template(&model)?,
@@ -76,6 +87,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         messages: args.chat.messages(),
         interrupt: Interrupt::install(session.cancel_token())?,
         session,
+        prefix: Some(args.prefix),
         unanswered: 0,
     };
 
@@ -83,33 +95,30 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if talking {
         console::note("/help lists commands, /quit ends");
     }
-    let mut stdin = io::stdin().lock();
-    loop {
-        if talking {
-            write!(io::stdout(), "> ")?;
-            io::stdout().flush()?;
-        }
-        let mut line = Vec::new();
-        if stdin.read_until(b'\n', &mut line).context("cannot read stdin")? == 0 {
-            if talking {
-                // The shell's prompt gets a line of its own.
-                writeln!(io::stdout())?;
+    let prompts = talking && io::stdout().is_terminal();
+    let mut input = Input { source: io::stdin().lock(), terminal: talking, prompts };
+    while let Some(typed) = input.next().context("cannot read stdin")? {
+        let (text, quoted) = match typed {
+            Typed::Line(text) => (text, false),
+            Typed::Quoted(text) => (text, true),
+            Typed::Open => {
+                chat.not_sent("the text has no closing \"\"\"");
+                continue;
             }
-            break;
-        }
-        let Ok(line) = String::from_utf8(line) else {
+        };
+        let Ok(text) = String::from_utf8(text) else {
             chat.not_sent("the line is not UTF-8");
             continue;
         };
-        let line = line.trim_end_matches(['\n', '\r']);
-        match line.trim() {
+        match text.trim() {
             "" => {}
+            _ if quoted => chat.turn(&text)?,
             "/quit" => break,
             "/help" => console::note(COMMANDS),
             "/reset" => chat.go_back(args.chat.messages(), 0),
             "/stats" => chat.stats(),
             other => match other.strip_prefix('/') {
-                None => chat.turn(line)?,
+                None => chat.turn(&text)?,
                 Some(rest) if rest.starts_with('/') => chat.turn(rest)?,
                 Some(_) => console::note(&format!("unknown command {other:?}; /help lists commands")),
             },
@@ -126,6 +135,8 @@ struct Chat {
     /// How many messages there are before the first turn; after them come pairs, a question and its answer.
     beginning: usize,
     interrupt: Interrupt,
+    /// Until the first turn has shown whether it was of use.
+    prefix: Option<PrefixArg>,
     /// Turns that were not sent, or whose answer was stopped.
     unanswered: usize,
 }
@@ -191,6 +202,7 @@ impl Chat {
                 }
                 done => {
                     done?;
+                    self.prefix.take().iter().for_each(|prefix| prefix.advise(&self.session));
                     if left < before {
                         let forgotten = before - left;
                         console::note(&format!("(the context is full: {forgotten} of {before} turns are forgotten)"));
@@ -210,7 +222,7 @@ impl Chat {
                 Err(error) => break Err(error),
             };
             answer.push_str(self.session.text());
-            write!(stdout, "{}", self.session.text())?;
+            write!(stdout, "{}", console::shown(self.session.text()))?;
             stdout.flush()?;
             if token.is_none() {
                 break Ok(());
@@ -237,9 +249,9 @@ impl Interrupt {
     fn install(cancel: CancelToken) -> anyhow::Result<Self> {
         let armed = Arc::new(AtomicBool::new(false));
         let this = Self { cancel: cancel.clone(), armed: Arc::clone(&armed) };
-        console::on_interrupt(move || {
+        signals::on_interrupt(move || {
             if !armed.load(Ordering::SeqCst) {
-                std::process::exit(console::INTERRUPTED);
+                std::process::exit(signals::INTERRUPTED);
             }
             cancel.cancel();
         })?;

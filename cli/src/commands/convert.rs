@@ -54,10 +54,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         None => None,
     };
     output.check(mtp.as_deref())?;
-    output.remove_on_interrupt(mtp.as_deref())?;
+    let (out, mtp) = output.begin(mtp)?;
     let start = Instant::now();
-    checkpoint.write(&output.out, mix, tensors())?;
-    output::wrote(&output.out, start)?;
+    checkpoint.write(&out, mix, tensors())?;
+    output::wrote(&out, start)?;
     if let Some(path) = mtp {
         let start = Instant::now();
         checkpoint.write_mtp(&path, mix, tensors())?;

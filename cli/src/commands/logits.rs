@@ -1,11 +1,13 @@
 //! `halfbyte logits`: what the model thinks after each of some tokens, for comparison with other programs.
 
 use std::{
+    ffi::{OsStr, OsString},
     io::{self, Write},
-    str::FromStr,
+    path::Path,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use halfbyte::RuntimeError;
 
 use crate::args::{self, ComputeArgs, KvArg, ModelArg};
@@ -26,7 +28,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
     /// Token ids with commas or blanks between them, or @FILE to read them from a file
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", value_parser = OsStringValueParser::new().try_map(Tokens::read))]
     tokens: Tokens,
     /// Print what the multi-token-prediction layer says instead (found inside MODEL, or beside it as mtp-MODEL)
     #[arg(long)]
@@ -41,20 +43,16 @@ pub(crate) struct Args {
 #[derive(Clone)]
 struct Tokens(Vec<u32>);
 
-impl FromStr for Tokens {
-    type Err = String;
-
+impl Tokens {
     /// The message says all: clap shows no causes.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let tokens = match text.strip_prefix('@') {
-            None => Self::parse(text),
-            Some(path) => args::read_text(path.as_ref()).and_then(|text| Self::parse(&text)),
+    fn read(text: OsString) -> Result<Self, String> {
+        let tokens = match after_at(&text) {
+            None => Self::parse(&text.to_string_lossy()),
+            Some(path) => args::read_text(path).and_then(|text| Self::parse(&text)),
         };
         tokens.map_err(|error| format!("{error:#}"))
     }
-}
 
-impl Tokens {
     /// Also takes what `tokenize` prints.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let separator = |c: char| c == ',' || c.is_whitespace() || c == '[' || c == ']';
@@ -62,9 +60,20 @@ impl Tokens {
         let ids: Vec<u32> = ids
             .map(|part| part.parse().with_context(|| format!("{part:?} is not a token id")))
             .collect::<Result<_, _>>()?;
-        anyhow::ensure!(!ids.is_empty(), "no token ids");
+        ensure!(!ids.is_empty(), "no token ids");
         Ok(Self(ids))
     }
+}
+
+/// The path in `@PATH`, which need not be text.
+fn after_at(text: &OsStr) -> Option<&Path> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        text.as_bytes().strip_prefix(b"@").map(|path| Path::new(OsStr::from_bytes(path)))
+    }
+    #[cfg(not(unix))]
+    text.to_str().and_then(|text| text.strip_prefix('@')).map(Path::new)
 }
 
 /// Runs the command.
@@ -72,6 +81,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (source, load) = (args.model.model, args.compute.load_options());
     let model = if args.mtp { source.open_with_mtp(&load)? } else { source.open(&load)? };
     let Tokens(tokens) = args.tokens;
+    let (count, limit) = (tokens.len(), model.config().context);
+    ensure!(count <= limit, "{count} tokens are too many: this model has a context of at most {limit}");
     let mut options = args.kv.session_options();
     options.context = Some(tokens.len());
     let mut session = model.session(&options)?;

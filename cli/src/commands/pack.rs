@@ -51,13 +51,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     let rows = |step: &halfbyte::PackStep<'_>| Rows { count: step.count(), row_bytes: step.len_bytes() };
     let mut written = Written::new(plan.steps().iter().map(|step| rows(step).bytes()).sum());
-    output.remove_on_interrupt(None)?;
-    let mut target = plan.head()?.create(&output.out)?;
+    let (out, _) = output.begin(None)?;
+    let mut target = plan.head()?.create(&out)?;
     for step in plan.steps() {
         output::write_rows(&mut target, step.name(), rows(step), &mut written, |piece, bytes| step.fill(piece, bytes))?;
     }
     target.finish()?;
-    written.finish(&output.out)?;
+    written.finish(&out)?;
     let left = file.tensors().iter().filter(|tensor| tensor.dims.len() > 1).count() - packed;
     if left > 0 {
         console::note(&format!("({packed} matrices are packed, {left} stay as they were)"));

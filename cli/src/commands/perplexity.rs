@@ -67,14 +67,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     let mut tokens: Vec<u32> = bos.into_iter().collect();
     tokens.extend(tokenizer.encode(&text, Special::AsText));
-    anyhow::ensure!(tokens.len() >= 2, "{} has fewer than two tokens", args.file.display());
+    anyhow::ensure!(tokens.len() >= 2, "{} has fewer than two tokens", args::text_name(&args.file));
 
     let limit = model.config().context;
     anyhow::ensure!(limit >= MIN_CONTEXT, "a context of {limit} tokens has nothing to predict from");
     let context = args.ctx.unwrap_or(DEFAULT_CONTEXT.min(limit));
     let mut options = args.kv.session_options();
     options.context = Some(context);
-    let mut session = model.session(&options)?;
+    let mut session = args::session(&model, &options)?;
 
     let bar = console::progress(tokens.len() as u64 - 1, "tokens");
     let (mut nll, mut scored) = (0.0, 1);

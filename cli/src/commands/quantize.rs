@@ -11,6 +11,7 @@ use halfbyte_formats::{
 };
 
 use crate::{
+    console,
     output::{self, OutputArgs, Rows, Written},
     source::Source,
 };
@@ -66,14 +67,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         writer.put(&key, value)?;
     }
     let rule = Rule::new(&file, mix)?;
-    let mut total = 0;
+    let (mut total, mut again) = (0, 0);
     for tensor in file.tensors() {
         let ty = rule.ty(tensor);
+        again += usize::from(tensor.ty != ty && is_quantised(tensor));
         writer.declare(&tensor.name, &tensor.dims, ty)?;
         total += Rows::new(&tensor.dims, ty)?.bytes();
     }
-    output.remove_on_interrupt(None)?;
-    let mut target = writer.create(&output.out)?;
+    if again > 0 {
+        console::note(&format!(
+            "note: {again} matrices of {input} are quantised already, and what they lost stays lost: \
+             quantising the original is better"
+        ));
+    }
+    let (out, _) = output.begin(None)?;
+    let mut target = writer.create(&out)?;
     let mut written = Written::new(total);
     for tensor in file.tensors() {
         let to = rule.ty(tensor);
@@ -91,8 +99,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         })?;
     }
     target.finish()?;
-    written.finish(&output.out)?;
+    written.finish(&out)?;
     Ok(())
+}
+
+/// Whether numbers of a matrix have been rounded to fewer bits than those a model is trained with.
+fn is_quantised(tensor: &Tensor) -> bool {
+    tensor.dims.len() > 1 && !matches!(tensor.ty, QuantType::F32 | QuantType::F16 | QuantType::BF16)
 }
 
 /// Everything `found` says, with what it says about number formats replaced.

@@ -210,6 +210,32 @@ impl Done {
     }
 }
 
+/// Sends the signal of that name, as `kill` knows it, to the process `id`.
+#[cfg(unix)]
+pub(crate) fn kill(signal: &str, id: u32) {
+    let done = Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status();
+    assert!(done.expect("a shell").success());
+}
+
+/// The exit code that a shell has for a program.
+#[cfg(unix)]
+pub(crate) fn code(mut child: std::process::Child) -> i32 {
+    let ended = child.wait().expect("ends");
+    let by_signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+    ended.code().or(by_signal.map(|signal| 128 + signal)).expect("ended")
+}
+
+/// Lets signals reach the programs that this one starts, also where it was itself started with some of them ignored:
+/// that is inherited, and a handler is not. This one ends as it would have.
+#[cfg(unix)]
+pub(crate) fn heed_signals() {
+    use signal_hook::{consts, flag};
+    for signal in [consts::SIGINT, consts::SIGTERM, consts::SIGHUP] {
+        let always = std::sync::Arc::new(true.into());
+        flag::register_conditional_shutdown(signal, 128 + signal, always).expect("a handler");
+    }
+}
+
 /// Runs the program.
 pub(crate) fn run<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(arguments: I) -> Done {
     halfbyte(arguments).output().expect("runs").into()

@@ -26,15 +26,15 @@ const MAX_MESSAGE: usize = 1000;
 pub(super) fn check(source: &str) -> Result<(), ChatError> {
     on_own_stack(|| {
         let meter = Arc::new(Meter::new(0, 0));
-        environment(&meter, None)?.template_from_str(source).map(drop)
+        environment(&meter)?.template_from_str(source).map(drop)
     })
 }
 
-/// What the template `source` makes of `variables`, in which `mark` breaks names of special tokens.
-pub(super) fn render(source: &str, variables: &Value, meter: Meter, mark: Option<char>) -> Result<String, ChatError> {
+/// What the template `source` makes of `variables`.
+pub(super) fn render(source: &str, variables: &Value, meter: Meter) -> Result<String, ChatError> {
     let meter = Arc::new(meter);
     on_own_stack(|| {
-        let environment = environment(&meter, mark)?;
+        let environment = environment(&meter)?;
         let template = environment.template_from_str(source)?;
         let mut out = Capped { bytes: Vec::new(), limit: meter.text_limit };
         match template.render_captured_to(variables, &mut out) {
@@ -49,7 +49,7 @@ pub(super) fn render(source: &str, variables: &Value, meter: Meter, mark: Option
     })
 }
 
-fn environment(meter: &Arc<Meter>, mark: Option<char>) -> Result<Environment<'static>, Error> {
+fn environment(meter: &Arc<Meter>) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::empty();
     // As transformers sets Jinja up.
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -62,7 +62,7 @@ fn environment(meter: &Arc<Meter>, mark: Option<char>) -> Result<Environment<'st
         }
         None => Ok(out.write_str(&for_output.str(value)?)?),
     });
-    functions::add(&mut environment, meter, mark);
+    functions::add(&mut environment, meter);
     methods::add(&mut environment, meter);
     Ok(environment)
 }

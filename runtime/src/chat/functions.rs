@@ -1,7 +1,7 @@
-//! Filters, tests and functions of templates, with limits on what they make.
+//! Filters and functions of templates, with limits on what they make.
 //!
 //! Those whose result is never much larger than what they are given are the engine's. Names and arguments are those of
-//! Jinja 3.1 (`jinja2/filters.py`, `tests.py`), and what transformers adds (`utils/chat_template_utils.py`).
+//! Jinja 3.1 (`jinja2/filters.py`), and what transformers adds (`utils/chat_template_utils.py`).
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use minijinja::{
-    Environment, Error, State, filters, functions, tests,
+    Environment, Error, State, filters, functions,
     value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs},
 };
 
@@ -19,7 +19,7 @@ use super::{
     date::Date,
     guard,
     meter::{Meter, VALUE_BYTES, fail, invalid, too_large},
-    methods,
+    methods, predicates,
     print::{Capped, Json, JsonError},
     slice::slice,
     value::{Ordered, pairs},
@@ -30,17 +30,16 @@ const MAX_INDENT: usize = 64;
 /// Longest path of attributes.
 const MAX_PATH: usize = 256;
 
-/// Adds all of them to `environment`; `mark` stays as it is wherever it is.
-pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
+/// Adds all of them to `environment`.
+pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     add_checks(environment, meter);
     add_functions(environment, meter);
-    add_filters(environment, meter, mark);
-    add_tests(environment);
-    add_comparisons(environment, meter);
+    add_filters(environment, meter);
+    predicates::add(environment, meter);
 }
 
 /// Filters of the engine, whose results are counted.
-fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
+fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let engines = [
         ("length", Value::from_function(filters::length)),
         ("count", Value::from_function(filters::length)),
@@ -74,79 +73,38 @@ fn add_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Opti
         let meter = Arc::clone(meter);
         environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
             let args = args.into_values();
-            paths(&meter, name, &args)?;
+            gone_through(&meter, name, &args)?;
             let made = filter.call(state, &args)?;
+            let others = matches!(name, "lower" | "upper" | "title" | "capitalize" | "reverse");
+            let made = if others { meter.said(made) } else { made };
             meter.made(&made)?;
             Ok::<_, Error>(made)
         });
     }
-    add_own_filters(environment, meter, mark);
+    add_own_filters(environment, meter);
 }
 
-/// Checks a filter that goes along a path of attributes, of each value of a list.
-fn paths(meter: &Meter, filter: &str, args: &[Value]) -> Result<(), Error> {
+/// Checks a filter that goes along a path of attributes, of each value of a list, or compares the values: what is in
+/// the list may be there again and again, and the filter goes through it each time, without a look at the clock.
+fn gone_through(meter: &Meter, filter: &str, args: &[Value]) -> Result<(), Error> {
     let given = args.get(1).filter(|_| matches!(filter, "selectattr" | "rejectattr"));
     let named = args.last().filter(|last| last.is_kwargs()).and_then(|last| last.get_attr("attribute").ok());
-    let Some(path) = given.cloned().or(named).filter(|path| !path.is_undefined()) else { return Ok(()) };
-    meter.few(args.first().and_then(Value::len).unwrap_or(0))?;
-    match path.as_str() {
+    let path = given.cloned().or(named).filter(|path| !path.is_undefined());
+    if path.is_none() && !matches!(filter, "sort" | "unique" | "min" | "max" | "dictsort") {
+        return Ok(());
+    }
+    let Some(list) = args.first() else { return Ok(()) };
+    meter.few(list.len().unwrap_or(0))?;
+    let bytes = meter.compared(list, false)?;
+    match path.as_ref().and_then(Value::as_str) {
         Some(path) if path.len() > MAX_PATH => Err(too_large("a path of attributes", MAX_PATH, "bytes")),
+        // For several, all are copied.
+        Some(paths) if filter == "sort" && paths.contains(',') => {
+            meter.charge(bytes.saturating_mul(paths.split(',').count()))
+        }
+        _ if filter == "dictsort" => meter.charge(list.len().unwrap_or(0) * methods::PAIR_BYTES),
         _ => Ok(()),
     }
-}
-
-fn add_tests(env: &mut Environment<'_>) {
-    env.add_test("undefined", tests::is_undefined);
-    env.add_test("defined", tests::is_defined);
-    env.add_test("none", tests::is_none);
-    env.add_test("boolean", tests::is_boolean);
-    env.add_test("odd", tests::is_odd);
-    env.add_test("even", tests::is_even);
-    env.add_test("divisibleby", tests::is_divisibleby);
-    env.add_test("number", tests::is_number);
-    env.add_test("integer", tests::is_integer);
-    env.add_test("float", tests::is_float);
-    env.add_test("string", tests::is_string);
-    env.add_test("mapping", tests::is_mapping);
-    env.add_test("true", tests::is_true);
-    env.add_test("false", tests::is_false);
-    env.add_test("lower", tests::is_lower);
-    env.add_test("upper", tests::is_upper);
-    env.add_test("sameas", tests::is_sameas);
-    // In Python, text and maps can be gone through and asked for a part by its index, and so can an undefined value.
-    for name in ["sequence", "iterable"] {
-        env.add_test(name, |value: &Value| {
-            use ValueKind::{Iterable, Map, Seq, String, Undefined};
-            matches!(value.kind(), String | Seq | Iterable | Map | Undefined)
-        });
-    }
-}
-
-/// Tests that compare, as the operators do: filters do it again and again.
-fn add_comparisons(env: &mut Environment<'_>, meter: &Arc<Meter>) {
-    type Comparison = fn(&Value, &Value) -> bool;
-    let all: [(&[&str], Comparison); 6] = [
-        (&["eq", "equalto", "=="], tests::is_eq),
-        (&["ne", "!="], tests::is_ne),
-        (&["lt", "lessthan", "<"], tests::is_lt),
-        (&["gt", "greaterthan", ">"], tests::is_gt),
-        (&["le", "<="], tests::is_le),
-        (&["ge", ">="], tests::is_ge),
-    ];
-    for (names, test) in all {
-        for name in names {
-            let meter = Arc::clone(meter);
-            env.add_test(*name, move |value: &Value, other: &Value| {
-                meter.compared(other, false).map(|()| test(value, other))
-            });
-        }
-    }
-    let meter = Arc::clone(meter);
-    env.add_test("in", move |state: &State<'_, '_>, value: &Value, other: &Value| {
-        meter.compared(value, true)?;
-        meter.compared(other, false)?;
-        tests::is_in(state, value, other)
-    });
 }
 
 /// What `guard` puts into a template.
@@ -171,10 +129,12 @@ fn add_checks(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     });
     for (name, plain) in [(guard::CHECKED, false), (guard::SOUGHT, true)] {
         let meter = Arc::clone(meter);
-        environment.add_filter(name, move |value: Value| meter.compared(&value, plain).map(|()| value));
+        environment.add_filter(name, move |value: Value| meter.compared(&value, plain).map(|_| value));
     }
     let for_made = Arc::clone(meter);
     environment.add_filter(guard::MADE, move |value: Value| for_made.made(&value).map(|()| value));
+    let for_indices = Arc::clone(meter);
+    environment.add_filter(guard::INDEX, move |index: Value| for_indices.charge(0).map(|()| index));
     let for_texts = Arc::clone(meter);
     environment.add_filter(guard::TEXT, move |value: Value| match value.kind() {
         // Numbers are the same in both languages; what is undefined stays so, for those who ask.
@@ -185,7 +145,9 @@ fn add_checks(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     environment.add_filter(
         guard::SLICE,
         move |value: &Value, start: Option<i64>, stop: Option<i64>, step: Option<i64>| {
-            let made = slice(value, start, stop, step.unwrap_or(1))?;
+            let step = step.unwrap_or(1);
+            let made = slice(value, start, stop, step)?;
+            let made = if step == 1 { made } else { for_slices.said(made) };
             for_slices.made(&made).map(|()| made)
         },
     );
@@ -253,15 +215,16 @@ fn add_functions(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     });
 }
 
-fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: Option<char>) {
+fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let m = Arc::clone(meter);
     environment.add_filter("trim", move |value: &Value, chars: Option<&str>| {
         m.str(value).map(|text| methods::strip(&text, chars).to_owned())
     });
     // There is no escaping to be saved from.
     environment.add_filter("safe", |value: Value| value);
-    environment.add_filter("items", |value: &Value| match value.kind() {
-        ValueKind::Map => Ok(methods::items(value)),
+    let m = Arc::clone(meter);
+    environment.add_filter("items", move |value: &Value| match value.kind() {
+        ValueKind::Map => methods::items(&m, value),
         // As Jinja has it.
         ValueKind::Undefined => Ok(Value::from(Vec::<Value>::new())),
         kind => Err(invalid(format!("a {kind} has no items"))),
@@ -280,7 +243,7 @@ fn add_own_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>, mark: 
     environment.add_filter("indent", move |text: &str, args: Rest<Value>| indent(&m, text, &args));
     let m = Arc::clone(meter);
     environment.add_filter("tojson", move |_: &State<'_, '_>, value: &Value, indent: Option<Value>, args: Kwargs| {
-        tojson(&m, mark, value, indent, &args)
+        tojson(&m, value, indent, &args)
     });
 }
 
@@ -301,13 +264,20 @@ pub(super) fn join(meter: &Meter, value: &Value, glue: &str, attribute: Option<&
     Ok(joined)
 }
 
-/// `text` with the first `count` (or all) `old` replaced by `new`.
+/// `text` with the first `count` (or all) `old` replaced by `new`. Names of special tokens in the pieces, and in `new`,
+/// stay what they are; what only begins in one is none.
 pub(super) fn replace(meter: &Meter, text: &str, old: &str, new: &str, count: Option<usize>) -> Result<String, Error> {
     let found = text.matches(old).take(count.unwrap_or(usize::MAX)).count();
+    let new = meter.ended(new);
     let bytes = found.saturating_mul(new.len()).saturating_add(text.len());
     meter.fits(bytes)?;
     meter.charge(bytes)?;
-    Ok(text.replacen(old, new, found))
+    let mut made = String::new();
+    for (n, piece) in text.splitn(found + 1, old).enumerate() {
+        made.push_str(if n > 0 { &new } else { "" });
+        made.push_str(&if n < found { meter.ended(piece) } else { piece.into() });
+    }
+    meter.fits(made.len()).map(|()| made)
 }
 
 fn indent(meter: &Meter, text: &str, args: &[Value]) -> Result<String, Error> {
@@ -353,13 +323,7 @@ fn level(value: &Value) -> Result<String, Error> {
     }
 }
 
-fn tojson(
-    meter: &Meter,
-    mark: Option<char>,
-    value: &Value,
-    indent: Option<Value>,
-    args: &Kwargs,
-) -> Result<String, Error> {
+fn tojson(meter: &Meter, value: &Value, indent: Option<Value>, args: &Kwargs) -> Result<String, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => args.get::<Option<Value>>("indent")?,
@@ -375,7 +339,7 @@ fn tojson(
         Some(_) => return Err(invalid("tojson: separators are two texts")),
     };
     let mut out = Capped::new(meter.text_limit);
-    let written = Json { indent, comma, colon, ascii, sort_keys, mark }.write(value, &mut out);
+    let written = Json { indent, comma, colon, ascii, sort_keys, mark: meter.mark() }.write(value, &mut out);
     let text = out.into_text();
     meter.charge(text.len())?;
     match written {

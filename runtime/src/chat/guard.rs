@@ -6,6 +6,7 @@
 //! - `a + b` becomes `a|MADE + b|MADE`, a filter that counts its value, and `a ~ b` becomes `a|TEXT ~ b|TEXT`, which
 //!   also writes it as Python does;
 //! - `a[1:]` becomes `(a|SLICE(1,none))` (the engine's own slice is lazy, and unknown to its macros);
+//! - `a[i]` becomes `a[(i)|INDEX]`, which looks at the clock: of a text, all characters up to it are counted;
 //! - `*` has a number on both sides: on the right a literal one, on the left `|NUMBER` makes sure;
 //! - `{k: v}` becomes `DICT(k, v)`, a map that keeps its order and that is told from the engine's other objects;
 //! - `{% set x = E %}` becomes `{% set x = KEEP(E) %}`, which checks how large and deep a value is;
@@ -33,6 +34,7 @@ pub(super) const TEXT: &str = "__hb_text";
 pub(super) const CHECKED: &str = "__hb_checked";
 pub(super) const SOUGHT: &str = "__hb_sought";
 pub(super) const SLICE: &str = "__hb_slice";
+pub(super) const INDEX: &str = "__hb_index";
 pub(super) const NUMBER: &str = "__hb_number";
 pub(super) const DICT: &str = "__hb_dict";
 
@@ -119,7 +121,7 @@ impl<'s> Guard<'s> {
                 self.close(&tag, |block| matches!(block, Block::Generation))
             }
             "for" | "macro" | "call" | "with" => {
-                let names = declared(&tag);
+                let names = tag.declared();
                 self.filter(&tag, &names)?;
                 let edit = self.edits.len();
                 self.insert(tag.end, "");
@@ -155,11 +157,11 @@ impl<'s> Guard<'s> {
                     self.replace(token, &format!("{DICT}("));
                 }
                 ")" => drop(open.pop()),
-                "]" => {
-                    if let Some((opened, _, colons)) = open.pop().filter(|(_, _, colons)| !colons.is_empty()) {
-                        self.slice(tag, opened, &colons, at)?;
-                    }
-                }
+                "]" => match open.pop() {
+                    Some((opened, _, colons)) if !colons.is_empty() => self.slice(tag, opened, &colons, at)?,
+                    Some((opened, ..)) => self.index(tag, opened, at),
+                    None => {}
+                },
                 "}" => {
                     open.pop();
                     self.replace(token, ")");
@@ -244,6 +246,19 @@ impl<'s> Guard<'s> {
             self.replace(token, "))");
         }
         Ok(())
+    }
+
+    /// `a[b]`, whose brackets are these tokens of `tag`, unless it is a list, or `b` a literal that is soon found.
+    fn index(&mut self, tag: &Tag<'s>, open: usize, close: usize) {
+        let soon = |b: &Token<'_>| b.text.starts_with(['\'', '"']) || b.is_number() && b.text.len() <= 4;
+        let literal = close == open + 2 && tag.after(open).is_some_and(soon);
+        // The argument of a test needs no brackets.
+        let of = open > usize::from(tag.is_block) && !tag.is_test(open - 1);
+        let of = of && (tag.is_part(open - 1) || tag.before(open).is_some_and(Token::ends_operand));
+        if let (true, [Some(open), Some(close)]) = (of && !literal, [open, close].map(|at| tag.tokens.get(at))) {
+            self.replace(open, "[(");
+            self.replace(close, &format!(")|{INDEX}]"));
+        }
     }
 
     /// Puts the value that ends with `token` through `filter`, once.
@@ -357,39 +372,6 @@ fn tick(text_bytes: usize, names: &str) -> String {
     format!("{TICK}({text_bytes}{names})")
 }
 
-/// `, a, b` for the variables a tag declares: a loop's targets, and parameters.
-fn declared(tag: &Tag<'_>) -> String {
-    let name = tag.name();
-    let mut depth = 0_usize;
-    let mut names = String::new();
-    for (at, token) in tag.tokens.iter().enumerate().skip(1) {
-        let before = tag.before(at).map_or("", |token| token.text);
-        let begins = match name {
-            "for" => true,
-            "with" => depth == 0 && matches!(before, "with" | ","),
-            // The rest of `call` is a call, which declares nothing.
-            _ => depth == 1 && matches!(before, "(" | ","),
-        };
-        match token.text {
-            "in" if name == "for" => break,
-            "(" | "[" | "{" => depth += 1,
-            ")" | "]" | "}" => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 && matches!(name, "macro" | "call") {
-                    break;
-                }
-            }
-            variable if begins && token.is_name() => {
-                names.push_str(", ");
-                names.push_str(variable);
-            }
-            _ if name == "call" && depth == 0 => break,
-            _ => {}
-        }
-    }
-    names
-}
-
 fn too_many(tag: &Tag<'_>, what: &str, limit: usize) -> ChatError {
     tag.error(format!("more than {limit} {what}"))
 }
@@ -416,7 +398,8 @@ mod tests {
             "a\n{{ a.b[1]['x'] }}{# {% set x = 1 %} #}\n",
             "{%- if a.b('}}') and b %}{{- \"%}\" -}}{% elif c %}x{% else %}y{%- endif +%}",
             "{% raw %}{% set x = 1 %}{% include 'x' %}{% endraw %}",
-            "{{ f(a, b=1)|trim|join(a[1].b[c]) - 2 / (d // e) }}",
+            "{{ f(a, b=1)|trim|join(a[1].b['c']) - 2 / (d // e) }}",
+            "{{ [a] is eq [b, c] }}{% if [a] %}{% elif not [a] %}{% endif %}{% break %}",
             "{{ 2 ** 3 - 1 }}{% break %}",
         ] {
             becomes(source, source);
@@ -435,12 +418,13 @@ mod tests {
     #[test]
     fn what_is_made_is_counted() {
         let made = |source: &str, expected: &str| {
-            becomes(source, &expected.replace('!', "|__hb_made").replace('?', "|__hb_text"));
+            let expected = expected.replace('!', "|__hb_made").replace('?', "|__hb_text");
+            becomes(source, &expected.replace('@', ")|__hb_index"));
         };
         made("{{ a ~ b }}{{ a + b }}", "{{ a? ~ b? }}{{ a! + b! }}");
-        made("{{ a ~ b.c[d](e)~f|trim|join(g) + -h|i }}", "{{ a? ~ b.c[d](e)?~f|trim|join(g)?! + -h|i! }}");
+        made("{{ a ~ b.c[d](e)~f|trim|join(g) + -h|i }}", "{{ a? ~ b.c[(d@](e)?~f|trim|join(g)?! + -h|i! }}");
         made("{{ 'a' 'b' ~ 'c' \"d\" ~ (e, f) }}", "{{ 'a' 'b'? ~ 'c' \"d\"? ~ (e, f)? }}");
-        made("{{ f(a + 1)[b ~ c] + d }}", "{{ f(a! + 1!)[b? ~ c?]! + d! }}");
+        made("{{ f(a + 1)[b ~ c] + d }}", "{{ f(a! + 1!)[(b? ~ c?@]! + d! }}");
         made(
             "{% if a ~ b == c ~ d and not e + f %}{% endif %}",
             "{% if a? ~ b? == c|__hb_checked? ~ d? and not e! + f! %}{% endif %}",
@@ -452,9 +436,11 @@ mod tests {
 
     #[test]
     fn slices_are_ours() {
-        let made = |source: &str, expected: &str| becomes(source, &expected.replace('/', "|__hb_slice"));
+        let made = |source: &str, expected: &str| {
+            becomes(source, &expected.replace('/', "|__hb_slice").replace('@', ")|__hb_index"));
+        };
         made("{{ a[1:] }}{{ a[:] }}{{ a[::] }}", "{{ (a/(1,none)) }}{{ (a/(none,none)) }}{{ (a/(none,none,none)) }}");
-        made("{{ a.b[c](d)[:-1:2].e[3:].f() }}", "{{ ((a.b[c](d)/(none,-1,2)).e/(3,none)).f() }}");
+        made("{{ a.b[c](d)[:-1:2].e[3:].f() }}", "{{ ((a.b[(c@](d)/(none,-1,2)).e/(3,none)).f() }}");
         made(
             "{{ x|f(a[b[1:]:]) if [c, d][1:] else 'e'[1:] }}",
             "{{ x|f((a/((b/(1,none)),none))) if ([c, d]/(1,none)) else ('e'/(1,none)) }}",
@@ -462,6 +448,17 @@ mod tests {
         made("{%set x =a[1:]+b%}", "{%set x = __hb_keep((a/(1,none))|__hb_made+b|__hb_made)%}");
         made("{% for x in y[1:] %}{% endfor %}", "{% for x in (y/(1,none)) %}{% do __hb_tick(0, x) %}{% endfor %}");
         refused("{{ [1:] }}", "a slice is of something");
+    }
+
+    #[test]
+    fn indices_look_at_the_clock() {
+        let made = |source: &str, expected: &str| becomes(source, &expected.replace('@', ")|__hb_index"));
+        made("{{ a[-1] }}{{ a[b](c)[12345] }}", "{{ a[(-1@] }}{{ a[(b@](c)[(12345@] }}");
+        made("{{ a[b[-1]][c if d else e] }}", "{{ a[(b[(-1@]@][(c if d else e@] }}");
+        made("{{ a['b' ~ c[0]]['d'] }}", "{{ a[('b'|__hb_text ~ c[0]|__hb_text@]['d'] }}");
+        made("{{ a[b[1:]] }}{{ 'a'[-1] }}", "{{ a[((b|__hb_slice(1,none))@] }}{{ 'a'[(-1@] }}");
+        made("{{ a.in[-1] }}", "{{ a.in[(-1@] }}");
+        made("{% if a[-1] is eq [b] %}{% endif %}", "{% if a[(-1@] is eq [b] %}{% endif %}");
     }
 
     #[test]

@@ -141,6 +141,39 @@ impl<'s> Tag<'s> {
         }
     }
 
+    /// `, a, b` for the variables a tag declares: a loop's targets, and parameters.
+    pub(super) fn declared(&self) -> String {
+        let name = self.name();
+        let mut depth = 0_usize;
+        let mut names = String::new();
+        for (at, token) in self.tokens.iter().enumerate().skip(1) {
+            let before = self.before(at).map_or("", |token| token.text);
+            let begins = match name {
+                "for" => true,
+                "with" => depth == 0 && matches!(before, "with" | ","),
+                // The rest of `call` is a call, which declares nothing.
+                _ => depth == 1 && matches!(before, "(" | ","),
+            };
+            match token.text {
+                "in" if name == "for" => break,
+                "(" | "[" | "{" => depth += 1,
+                ")" | "]" | "}" => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 && matches!(name, "macro" | "call") {
+                        break;
+                    }
+                }
+                variable if begins && token.is_name() => {
+                    names.push_str(", ");
+                    names.push_str(variable);
+                }
+                _ if name == "call" && depth == 0 => break,
+                _ => {}
+            }
+        }
+        names
+    }
+
     /// The token after `token`, one of these.
     pub(super) fn following(&self, token: &Token<'s>) -> Option<&Token<'s>> {
         self.tokens.iter().find(|other| other.start >= token.end)

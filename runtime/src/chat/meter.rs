@@ -5,6 +5,7 @@
 //! long.
 
 use std::{
+    borrow::Cow,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use super::{
     ChatError, print,
     value::{Ordered, pairs},
 };
+use crate::text::Tokenizer;
 
 /// A wall-clock limit for what instructions do not measure (comparing long texts, say). Real templates take
 /// milliseconds.
@@ -43,6 +45,8 @@ pub(super) struct Meter {
     work_limit: usize,
     work: AtomicUsize,
     end: Instant,
+    /// Whose names of special tokens a mark breaks.
+    names: Option<(Tokenizer, char)>,
 }
 
 impl Meter {
@@ -56,6 +60,34 @@ impl Meter {
             work_limit,
             work: AtomicUsize::new(0),
             end: Instant::now() + MAX_TIME,
+            names: None,
+        }
+    }
+
+    /// The same for texts in which `mark` breaks the names of special tokens of `tokenizer`.
+    pub(super) fn marking(self, tokenizer: &Tokenizer, mark: char) -> Self {
+        Self { names: Some((tokenizer.clone(), mark)), ..self }
+    }
+
+    /// The mark, which stays as it is wherever it is.
+    pub(super) fn mark(&self) -> Option<char> {
+        self.names.as_ref().map(|(_, mark)| *mark)
+    }
+
+    /// `made`, with names of special tokens broken, if it is a text: one whose characters are others than before, so
+    /// that what somebody said may have become a name. What was the template's own markup is none any more.
+    pub(super) fn said(&self, made: Value) -> Value {
+        match (&self.names, made.as_str()) {
+            (Some((tokenizer, mark)), Some(text)) => tokenizer.mark_special(text, *mark).into(),
+            _ => made,
+        }
+    }
+
+    /// `text`, marked so that it is no beginning of a name, whatever comes after it.
+    pub(super) fn ended<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.names {
+            Some((tokenizer, mark)) => Cow::Owned(tokenizer.mark_end(text, *mark)),
+            None => Cow::Borrowed(text),
         }
     }
 
@@ -104,10 +136,11 @@ impl Meter {
     }
 
     /// Checks that comparing something with `value`, or writing it, ends soon, and the time. One that is `plain` is no
-    /// namespace, loop or macro.
-    pub(super) fn compared(&self, value: &Value, plain: bool) -> Result<(), Error> {
-        Walk { meter: self, values: 0, bytes: 0, plain }.value(value, 0)?;
-        self.charge(0)
+    /// namespace, loop or macro. What a copy of all that is in it would take, in bytes.
+    pub(super) fn compared(&self, value: &Value, plain: bool) -> Result<usize, Error> {
+        let mut walk = Walk { meter: self, values: 0, bytes: 0, plain };
+        walk.value(value, 0)?;
+        self.charge(0).map(|()| walk.bytes + walk.values * VALUE_BYTES)
     }
 
     /// Checks the number of `values` that are gone through again and again.
@@ -198,6 +231,6 @@ pub(super) fn too_large(what: &'static str, limit: usize, unit: &'static str) ->
     fail(ChatError::TooLarge { what, limit, unit })
 }
 
-pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }

@@ -19,7 +19,7 @@ pub(super) fn add(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     environment.set_unknown_method_callback(move |_, value, method, args| {
         let made = match (value.as_str(), value.kind()) {
             (Some(text), _) => of_text(&meter, text, method, args)?,
-            (_, ValueKind::Map) => of_map(value, method, args)?,
+            (_, ValueKind::Map) => of_map(&meter, value, method, args)?,
             _ => return Err(ErrorKind::UnknownMethod.into()),
         };
         meter.made(&made).map(|()| made)
@@ -86,12 +86,12 @@ fn of_text(meter: &Meter, text: &str, method: &str, args: &[Value]) -> Result<Va
         }
         "lower" | "upper" | "title" | "capitalize" => {
             none()?;
-            match method {
+            meter.said(match method {
                 "lower" => text.to_lowercase().into(),
                 "upper" => text.to_uppercase().into(),
                 "title" => title(text).into(),
                 _ => capitalized(text).into(),
-            }
+            })
         }
         "isdigit" => all(char::is_numeric),
         "isalpha" => all(char::is_alphabetic),
@@ -101,23 +101,28 @@ fn of_text(meter: &Meter, text: &str, method: &str, args: &[Value]) -> Result<Va
     })
 }
 
-fn of_map(map: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+fn of_map(meter: &Meter, map: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     match method {
         "get" => {
             let (name, default): (&Value, Option<Value>) = from_args(args)?;
             let found = map.get_item(name)?;
             Ok(if found.is_undefined() { default.unwrap_or_else(|| Value::from(())) } else { found })
         }
-        "items" => from_args::<()>(args).map(|()| items(map)),
+        "items" => from_args::<()>(args).and_then(|()| items(meter, map)),
         "keys" => from_args::<()>(args).map(|()| pairs(map).into_iter().map(|(name, _)| name).collect()),
         "values" => from_args::<()>(args).map(|()| pairs(map).into_iter().map(|(_, value)| value).collect()),
         _ => Err(ErrorKind::UnknownMethod.into()),
     }
 }
 
+/// What a pair of name and value takes.
+pub(super) const PAIR_BYTES: usize = 3 * VALUE_BYTES;
+
 /// Pairs of name and value.
-pub(super) fn items(map: &Value) -> Value {
-    pairs(map).into_iter().map(|(name, value)| Value::from(Tuple::from([name, value]))).collect()
+pub(super) fn items(meter: &Meter, map: &Value) -> Result<Value, Error> {
+    let pairs = pairs(map);
+    meter.charge(pairs.len() * PAIR_BYTES)?;
+    Ok(pairs.into_iter().map(|(name, value)| Value::from(Tuple::from([name, value]))).collect())
 }
 
 /// Python's white space: Unicode's, and four separators of ASCII.

@@ -6,7 +6,9 @@
 //!
 //! What is said is not trusted either: names of special tokens in a message stay text in the prompt's tokens. Before
 //! rendering, each of them is broken by a mark, a noncharacter that occurs nowhere else; the mark is taken out when the
-//! pieces between the template's own special tokens are encoded. So no message can end its turn, or begin another's.
+//! pieces between the template's own special tokens are encoded. So no message can end its turn, or begin another's,
+//! also by what becomes a name only in other letters, without what a template replaces, or beside another text. Only a
+//! template that cuts pieces out of texts, and puts them beside each other, can still make a name of them.
 //!
 //! ```
 //! use halfbyte::chat::{ChatTemplate, Message};
@@ -31,6 +33,7 @@ mod lexer;
 mod message;
 mod meter;
 mod methods;
+mod predicates;
 mod print;
 mod slice;
 mod value;
@@ -168,7 +171,7 @@ impl ChatTemplate {
         }
         let Some(tokenizer) = &self.tokenizer else {
             let variables = self.variables(&messages, add_generation_prompt, &str::to_owned);
-            let text = engine::render(&self.source.guarded, &variables, Meter::new(bytes, values), None)?;
+            let text = engine::render(&self.source.guarded, &variables, Meter::new(bytes, values))?;
             return Ok(Prompt { text, tokens: None });
         };
         let mark = ('\u{FDD0}'..='\u{FDEF}')
@@ -180,7 +183,8 @@ impl ChatTemplate {
             bytes.set(bytes.get() + marked.len());
             marked
         });
-        let marked = engine::render(&self.source.guarded, &variables, Meter::new(bytes.get(), values), Some(mark))?;
+        let meter = Meter::new(bytes.get(), values).marking(tokenizer, mark);
+        let marked = engine::render(&self.source.guarded, &variables, meter)?;
         let mut tokens = tokenizer.encode_marked(&marked, mark);
         // Files say whether a text begins with it, templates often write it themselves.
         if let Some(bos) = tokenizer.bos().filter(|&bos| tokenizer.add_bos() && tokens.first() != Some(&bos)) {

@@ -20,17 +20,40 @@ pub(super) fn bind(processors: &BTreeSet<usize>) {
     let _ = processors;
 }
 
+/// Binds the calling thread again if the system has let go of it: before Linux 6.2 it did so to all threads of a process
+/// that it moved to another set of processors, as Android does with applications that come to the foreground. What the
+/// main thread may not use stays unused: somebody may have bound the whole process since.
+pub(super) fn keep(processors: &BTreeSet<usize>) {
+    let usable = &of_main_thread() & processors;
+    if !usable.is_empty() && allowed() != usable {
+        bind(&usable);
+    }
+}
+
 /// The processors that the calling thread may run on, ascending; empty if the system does not say.
 pub(crate) fn allowed() -> BTreeSet<usize> {
+    allowed_to(0)
+}
+
+fn of_main_thread() -> BTreeSet<usize> {
+    allowed_to(std::process::id())
+}
+
+/// The processors of a thread of this process, by its id; 0 is the calling one.
+fn allowed_to(thread: u32) -> BTreeSet<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         let mut mask = Mask::default();
-        // SAFETY: the system writes at most as many bytes to the mask as it has; 0 is the calling thread.
-        let failed = unsafe { libc::sched_getaffinity(0, size_of::<Mask>(), (&raw mut mask.0).cast()) } < 0;
+        let Ok(thread) = libc::pid_t::try_from(thread) else { return BTreeSet::new() };
+        // SAFETY: the system writes at most as many bytes to the mask as it has.
+        let failed = unsafe { libc::sched_getaffinity(thread, size_of::<Mask>(), (&raw mut mask.0).cast()) } < 0;
         if failed { BTreeSet::new() } else { mask.members() }
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    BTreeSet::new()
+    {
+        let _ = thread;
+        BTreeSet::new()
+    }
 }
 
 /// A bit for each processor, as many as Linux can be built for: larger than `cpu_set_t`, of which systems with more
@@ -92,6 +115,15 @@ mod tests {
             let (one, read_back) = read_back.join().expect("no panic");
             assert_eq!(one, read_back);
         }
+        // Let go, a thread is bound again.
+        let (one, both) = (all.clone().into_iter().take(1).collect(), all.clone());
+        let again = move || {
+            bind(&both);
+            keep(&one);
+            (one, allowed())
+        };
+        let (one, read_back) = thread::spawn(again).join().expect("no panic");
+        assert_eq!(one, read_back);
         // What cannot be is not done, and other threads are not concerned.
         bind(&BTreeSet::from([8191]));
         assert_eq!(allowed(), all);

@@ -4,7 +4,11 @@
 //! that multiply. Neither counts here. What Linux says about cores is read from `/sys` and `/proc`; where it says
 //! nothing, all count. The quota of a cgroup is what [`available_parallelism`] knows.
 
-use std::{collections::BTreeSet, fs, thread::available_parallelism};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    thread::available_parallelism,
+};
 
 /// Of the fastest core's speed, what a core has at least, in percent: by its capacity, and by its highest frequency if
 /// capacities are not given. This is for Arm, where [`is_in_order`] leaves out the small ones, which no share can: the
@@ -50,16 +54,19 @@ fn fast_cores(read: impl Fn(&str) -> Option<String>) -> Option<Cores> {
         threads
     };
     let all: Vec<usize> = usable.iter().copied().filter(|&n| threads(n).first() == Some(&n)).collect();
-    let kinds: Option<Vec<bool>> =
-        all.iter().map(|&core| is_in_order(&of(core, "regs/identification/midr_el1")?)).collect();
-    let mut fast = all.clone();
-    if let Some(in_order) = &kinds
-        && in_order.contains(&false)
-    {
-        let mut in_order = in_order.iter();
-        fast.retain(|_| in_order.next() == Some(&false));
+    let register = |core: usize| is_in_order(&of(core, "regs/identification/midr_el1")?);
+    let mut kinds: Vec<Option<bool>> = all.iter().map(|&core| register(core)).collect();
+    if kinds.iter().all(Option::is_none) {
+        let told = read("/proc/cpuinfo").as_deref().and_then(parts).unwrap_or_default();
+        kinds = all.iter().map(|core| told.get(core).copied()).collect();
     }
-    let shares = if kinds.is_some() { SHARES } else { SHARES_OF_UNKNOWN };
+    let mut fast = all.clone();
+    if kinds.contains(&Some(false)) {
+        // Nor one of which nothing is known: it was switched off a moment ago, and small ones are many.
+        let mut kinds = kinds.iter();
+        fast.retain(|_| kinds.next() == Some(&Some(false)));
+    }
+    let shares = if kinds.iter().any(Option::is_some) { SHARES } else { SHARES_OF_UNKNOWN };
     for (file, share) in ["cpu_capacity", "cpufreq/cpuinfo_max_freq"].into_iter().zip(shares) {
         let speeds: Option<Vec<u64>> = fast.iter().map(|&core| of(core, file)?.trim().parse().ok()).collect();
         let Some(speeds) = speeds else { continue };
@@ -78,14 +85,43 @@ fn fast_cores(read: impl Fn(&str) -> Option<String>) -> Option<Cores> {
 /// Whether a core is one of Arm's small ones, by its main identification register (`MIDR_EL1`, as Linux prints it):
 /// implementer in bits 24 to 31, part in bits 4 to 15. `None` if it is no number.
 fn is_in_order(midr: &str) -> Option<bool> {
-    let midr = u64::from_str_radix(midr.trim().strip_prefix("0x")?, 16).ok()?;
-    Some(match (midr >> 24 & 0xff, midr >> 4 & 0xfff) {
+    let midr = hexadecimal(midr)?;
+    Some(is_small(midr >> 24 & 0xff, midr >> 4 & 0xfff))
+}
+
+fn is_small(implementer: u64, part: u64) -> bool {
+    match implementer {
         // Cortex-A32, A34, A53, A35, A55, A510, A520, A520AE, A320.
-        (0x41, part) => [0xd01, 0xd02, 0xd03, 0xd04, 0xd05, 0xd46, 0xd80, 0xd88, 0xd8f].contains(&part),
+        0x41 => [0xd01, 0xd02, 0xd03, 0xd04, 0xd05, 0xd46, 0xd80, 0xd88, 0xd8f].contains(&part),
         // Qualcomm's names for Cortex-A53 and A55: Kryo Silver of the series 2, 3 and 4.
-        (0x51, part) => [0x801, 0x803, 0x805].contains(&part),
+        0x51 => [0x801, 0x803, 0x805].contains(&part),
         _ => false,
-    })
+    }
+}
+
+/// The same by processor, from `/proc/cpuinfo`; `None` unless it tells the part of each: kernels before 3.19 name one for
+/// all, that of the core they happen to run on.
+fn parts(cpuinfo: &str) -> Option<BTreeMap<usize, bool>> {
+    let mut parts = BTreeMap::new();
+    let (mut processor, mut implementer) = (None, None);
+    for (key, value) in cpuinfo.lines().filter_map(|line| line.split_once(':')) {
+        match (key.trim_end(), processor) {
+            // One without a part came before.
+            ("processor", Some(_)) => return None,
+            ("processor", None) => processor = Some(value.trim().parse().ok()?),
+            ("CPU implementer", _) => implementer = Some(hexadecimal(value)?),
+            ("CPU part", Some(number)) => {
+                parts.insert(number, is_small(implementer?, hexadecimal(value)?));
+                (processor, implementer) = (None, None);
+            }
+            _ => {}
+        }
+    }
+    processor.is_none().then_some(parts)
+}
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
 }
 
 /// The members of a list like `0-3,8,10-11`; `None` if it is none.
@@ -100,8 +136,6 @@ fn processors(list: &str) -> Option<BTreeSet<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     /// Files of a core; an empty one is not there.
@@ -208,9 +242,42 @@ mod tests {
         assert_eq!(fast(&[small, small, big, big]), is(2, "2,3"));
         let (small, middle, big) = (arm("", "250", ""), arm("", "760", ""), arm("", "1024", ""));
         assert_eq!(fast(&[small, small, small, small, middle, middle, middle, big]), is(4, "4,5,6,7"));
-        // One register that cannot be read, as that of a core which has just been switched off: none counts.
+        // One register that cannot be read, as that of a core which has just been switched off: it may be a small one.
+        let (small, big, off) = (arm(KRYO_SILVER, "535", ""), arm(KRYO_GOLD, "1024", ""), arm("", "535", ""));
+        assert_eq!(fast(&[small, off, big, big]), is(2, "2,3"));
         assert_eq!(fast(&[arm(A53, "900", ""), arm("", "1024", "")]), is(2, "all"));
         assert_eq!(fast(&[arm(A53, "900", ""), arm("later", "1024", "")]), is(2, "all"));
+    }
+
+    #[test]
+    fn kernels_without_the_register_tell_parts() {
+        // Snapdragon 636, Linux 4.4: the small cores have 89 percent of the big ones' frequency.
+        let told = |parts: &[&str]| {
+            let lines = |(n, part): (usize, &&str)| {
+                let part =
+                    if part.is_empty() { String::new() } else { format!("CPU part\t: {part}\nCPU revision\t: 4\n") };
+                format!("processor\t: {n}\nBogoMIPS\t: 38.40\nCPU implementer\t: 0x51\n{part}\n")
+            };
+            parts.iter().enumerate().map(lines).collect::<String>() + "Hardware\t: Qualcomm Technologies, Inc SDM636\n"
+        };
+        let cores = [arm("", "", "1612800"), arm("", "", "1612800"), arm("", "", "1804800"), arm("", "", "1804800")];
+        let with = |cpuinfo: String| {
+            let mut files = machine("0-3", "0-3", &cores);
+            files.insert("/proc/cpuinfo".to_owned(), cpuinfo);
+            fast_of(&files)
+        };
+        assert_eq!(with(told(&["0x801", "0x801", "0x800", "0x800"])), Some(is(2, "2,3")));
+        assert_eq!(with(told(&["0x801", "0x801", "0x801", "0x801"])), Some(is(4, "all")));
+        // One for all, as old kernels have it; one that is missing; what is no number; a PC's.
+        for text in [
+            told(&["", "", "", "0x800"]),
+            told(&["0x801", "0x801", "0x800", ""]),
+            told(&["0x801", "0x801", "0x800", "A73"]),
+            "processor\t: 0\nvendor_id\t: AuthenticAMD\n\nprocessor\t: 1\n".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(with(text), Some(is(4, "all")));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod mimo;
 mod phi3;
 mod phimoe;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trunk;
 
 use halfbyte_formats::gguf::Gguf;

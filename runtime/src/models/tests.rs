@@ -1,6 +1,6 @@
 //! Tokens of several sequences in one pass have the bits that each would have alone.
 
-use std::path::Path;
+use std::{env, path::PathBuf};
 
 use halfbyte_formats::gguf::Gguf;
 use halfbyte_kernels::KvType;
@@ -15,10 +15,16 @@ use crate::{
 const CONTEXT: usize = 300;
 const BATCH: usize = 96;
 
+/// The file of a golden model: in the folder of the workspace as cargo says where the test runs, which on a phone stands
+/// for a copy, or else as it was compiled.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    let folder = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(folder).join("../tests/tests/golden").join(name)
+}
+
 fn model(name: &str) -> Model {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests/golden").join(name);
     let options = LoadOptions { threads: Some(2), ..LoadOptions::default() };
-    Model::from_gguf(&Gguf::open(path).expect("a golden model"), None, &options).expect("a valid model")
+    Model::from_gguf(&Gguf::open(golden(name)).expect("a golden model"), None, &options).expect("a valid model")
 }
 
 fn token(model: &Model, sequence: usize, position: usize) -> u32 {

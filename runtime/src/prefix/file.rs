@@ -25,7 +25,7 @@ use std::{
 use halfbyte_formats::{FormatError, TempFile, open_regular};
 use halfbyte_kernels::{KV_PAGE, KvType};
 
-use super::{Key, PrefixCache, each_path, fingerprint::Hash, lock::Lock};
+use super::{Key, PrefixCache, each_path, fingerprint::Hash, lock::Lock, tree::Tree};
 use crate::{
     FactorSet, RuntimeError,
     kv::{KvCache, Page},
@@ -53,13 +53,25 @@ impl PrefixCache {
     /// [`io::ErrorKind::WouldBlock`], if somebody else is saving the file; [`RuntimeError::OutOfMemory`]. The file is
     /// then what it was.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<usize, RuntimeError> {
-        self.save_through(path.as_ref(), |file| Box::new(file))
+        self.save_through(path.as_ref(), || self.shared_entries(), |file| Box::new(file))
     }
 
-    /// The same, with `through` between this and the file.
+    /// As [`PrefixCache::save`], together with the prefixes that are in the file when nobody else saves it any more: so
+    /// of several that add to one file, none loses what another added. This cache itself stays as it is. The file is
+    /// read whole into memory; if there is none, it is made.
+    ///
+    /// # Errors
+    /// As [`PrefixCache::load`] and [`PrefixCache::save`]. The file is then what it was.
+    pub fn add_to(&self, path: impl AsRef<Path>) -> Result<usize, RuntimeError> {
+        let path = path.as_ref();
+        self.save_through(path, || self.joined_entries(path), |file| Box::new(file))
+    }
+
+    /// Saves `entries`, asked for under the lock, with `through` between this and the file.
     pub(super) fn save_through(
         &self,
         path: &Path,
+        entries: impl FnOnce() -> Result<Vec<Stored>, RuntimeError>,
         through: impl for<'a> FnOnce(&'a File) -> Box<dyn Write + 'a>,
     ) -> Result<usize, RuntimeError> {
         let failed = |action| io_error(action, path);
@@ -69,28 +81,39 @@ impl PrefixCache {
         let _lock = Lock::of(lock_file(path)?).map_err(failed("lock"))?;
         TempFile::sweep(path);
         let (temp, file) = TempFile::beside(path)?;
-        let entries = self.shared_entries()?;
-        self.write(&entries, &mut *through(&file)).map_err(failed("write"))?;
+        let entries = entries()?;
+        let written = self.write(&entries, &mut *through(&file)).map_err(failed("write"));
+        let count = entries.len();
+        drop(entries);
+        // While these were held here, nobody got their memory.
+        self.shared.model.budget().returned();
+        written?;
         file.sync_all().map_err(failed("sync"))?;
         // Windows renames only closed files.
         drop(file);
         temp.rename()?;
-        Ok(entries.len())
+        Ok(count)
     }
 
     /// All entries, each after the one that it follows. Pages are shared, not copied: the cache is free for others
     /// while they are written.
-    fn shared_entries(&self) -> Result<Vec<Stored>, RuntimeError> {
-        let kept = self.shared.lock();
-        let entries = kept.tree.entries()?;
-        let mut out = with_room("entries of prefixes", entries.len())?;
-        out.extend(entries.into_iter().map(|entry| Stored {
-            key: *entry.key,
-            above: entry.above,
-            tokens: entry.tokens.into(),
-            page: Some(Arc::clone(entry.page)),
-        }));
-        Ok(out)
+    pub(super) fn shared_entries(&self) -> Result<Vec<Stored>, RuntimeError> {
+        listed(&self.shared.lock().tree)
+    }
+
+    /// Those in the file `path`, if there is one, and all of this cache's.
+    fn joined_entries(&self, path: &Path) -> Result<Vec<Stored>, RuntimeError> {
+        // Before anything is read: what is held here is not given up for it.
+        let own = self.shared_entries()?;
+        let there = match Source::open(path) {
+            Err(FormatError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+            opened => self.parse(&mut opened?, usize::MAX)?,
+        };
+        let mut tree = Tree::new();
+        for list in [&there, &own] {
+            each_sequence(list, |key, tokens, pages| tree.insert(key, tokens, pages).map(drop))?;
+        }
+        listed(&tree)
     }
 
     fn write(&self, entries: &[Stored], sink: &mut dyn Write) -> io::Result<()> {
@@ -132,13 +155,18 @@ impl PrefixCache {
     /// [`RuntimeError::BudgetExceeded`], [`RuntimeError::OutOfMemory`]. The cache is then what it was; only if memory
     /// ends it may have given up entries for it, or, when all has been checked, have got a part.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<usize, RuntimeError> {
-        let path = path.as_ref();
-        let (file, meta) = open_regular(path)?;
-        let mut source = Source { inner: BufReader::with_capacity(BUFFER, file), path, offset: 0, left: meta.len() };
-        self.read(&mut source)
+        self.read(&mut Source::open(path.as_ref())?)
     }
 
     pub(super) fn read(&self, source: &mut Source<'_, impl Read>) -> Result<usize, RuntimeError> {
+        let read = self.parse(source, self.limit())?;
+        let kept = read.iter().take_while(|entry| entry.page.is_some()).count();
+        each_sequence(read.get(..kept).unwrap_or_default(), |key, tokens, pages| self.insert(key, tokens, pages))?;
+        Ok(read.len())
+    }
+
+    /// The entries of a file, all of it checked. Pages beyond `limit` bytes are not kept, nor are later ones.
+    fn parse(&self, source: &mut Source<'_, impl Read>, limit: usize) -> Result<Vec<Stored>, RuntimeError> {
         let invalid = |what, offset| RuntimeError::PrefixFile { what, offset };
         let head: [u8; HEAD] = source.array()?;
         let [magic, counts, fingerprint, sum] = words(&head);
@@ -189,39 +217,52 @@ impl PrefixCache {
                 return Err(invalid("a token that is not in the vocabulary", at + HEAD as u64));
             }
             bytes += page.len();
-            // What the cache has no room for is checked, and not kept; nor is what comes later.
-            let page = (bytes <= self.limit()).then(|| Arc::new(page));
+            let page = (bytes <= limit).then(|| Arc::new(page));
             let above = above.map(|above| above as usize);
             push("entries of prefixes", &mut read, Stored { key, above, tokens: ids, page })?;
         }
         if source.left > 0 {
             return Err(invalid("bytes after the end", source.offset));
         }
-        let kept = read.iter().take_while(|entry| entry.page.is_some()).count();
-        self.add(read.get(..kept).unwrap_or_default())?;
-        Ok(read.len())
-    }
-
-    /// Makes what was read part of the cache.
-    fn add(&self, read: &[Stored]) -> Result<(), RuntimeError> {
-        each_path(
-            read,
-            |entry| entry.above,
-            |path| {
-                let mut tokens = with_room("tokens of a prefix", path.len() * KV_PAGE)?;
-                let mut pages = with_room("pages of a prefix", path.len())?;
-                for entry in path {
-                    tokens.extend_from_slice(&entry.tokens);
-                    pages.extend(entry.page.clone());
-                }
-                path.last().map_or(Ok(()), |end| self.insert(end.key, &tokens, &pages))
-            },
-        )
+        Ok(read)
     }
 }
 
+/// All entries of `tree`, each after the one that it follows.
+fn listed(tree: &Tree<Key, Arc<Page>>) -> Result<Vec<Stored>, RuntimeError> {
+    let entries = tree.entries()?;
+    let mut out = with_room("entries of prefixes", entries.len())?;
+    out.extend(entries.into_iter().map(|entry| Stored {
+        key: *entry.key,
+        above: entry.above,
+        tokens: entry.tokens.into(),
+        page: Some(Arc::clone(entry.page)),
+    }));
+    Ok(out)
+}
+
+/// Calls `each` with the key, the tokens and the pages of every sequence in `list`.
+fn each_sequence(
+    list: &[Stored],
+    mut each: impl FnMut(Key, &[u32], &[Arc<Page>]) -> Result<(), RuntimeError>,
+) -> Result<(), RuntimeError> {
+    each_path(
+        list,
+        |entry| entry.above,
+        |path| {
+            let mut tokens = with_room("tokens of a prefix", path.len() * KV_PAGE)?;
+            let mut pages = with_room("pages of a prefix", path.len())?;
+            for entry in path {
+                tokens.extend_from_slice(&entry.tokens);
+                pages.extend(entry.page.clone());
+            }
+            path.last().map_or(Ok(()), |end| each(end.key, &tokens, &pages))
+        },
+    )
+}
+
 /// An entry of a file.
-struct Stored {
+pub(super) struct Stored {
     key: Key,
     /// The number of the earlier one that it follows.
     above: Option<usize>,
@@ -237,6 +278,13 @@ pub(super) struct Source<'a, R> {
     pub(super) offset: u64,
     /// Bytes that are there.
     pub(super) left: u64,
+}
+
+impl<'a> Source<'a, BufReader<File>> {
+    fn open(path: &'a Path) -> Result<Self, FormatError> {
+        let (file, meta) = open_regular(path)?;
+        Ok(Self { inner: BufReader::with_capacity(BUFFER, file), path, offset: 0, left: meta.len() })
+    }
 }
 
 impl<R: Read> Source<'_, R> {

@@ -20,7 +20,11 @@ impl Lock {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if another holds the lock; what the system says.
     pub(super) fn of(file: File) -> io::Result<Self> {
-        try_lock(&file)?;
+        try_lock(&file).map_err(|error| match error.kind() {
+            // What the system says is about this call, not about what the matter is.
+            kind @ io::ErrorKind::WouldBlock => io::Error::new(kind, "another program is saving it"),
+            _ => error,
+        })?;
         Ok(Self(file))
     }
 }

@@ -42,7 +42,7 @@ struct Key {
 /// Prefixes of sequences of one [`Model`], the least recently used of which go first. Clones are the same cache.
 ///
 /// A [`Scheduler`](crate::Scheduler) has [one of its own](crate::Scheduler::prefixes), which it fills and uses by
-/// itself.
+/// itself; a [`Session`](crate::Session) begins with the one that it is [given](crate::Session::set_prefixes).
 #[derive(Clone)]
 pub struct PrefixCache {
     shared: Arc<Shared>,
@@ -75,7 +75,7 @@ pub struct PrefixEntry {
 impl PrefixCache {
     /// An empty cache of at most `limit` bytes of pages, which it gives up earlier if the model's budget runs out. No
     /// scheduler will use it: it is for files, to [`load`](Self::load) them, look at [`entries`](Self::entries) and
-    /// [`save`](Self::save) them, with nothing running.
+    /// [`save`](Self::save) them with nothing running, and for [sessions](crate::Session::set_prefixes).
     #[must_use]
     pub fn new(model: &Model, limit: usize) -> Self {
         let shared = Arc::new(Shared {
@@ -87,6 +87,11 @@ impl PrefixCache {
         let weak = Arc::downgrade(&shared);
         model.budget().on_pressure(weak);
         Self { shared }
+    }
+
+    /// Whether what it holds was made by `model`, this very one.
+    pub(crate) fn is_of(&self, model: &Model) -> bool {
+        self.shared.model.is_same(model)
     }
 
     /// Bytes of the pages it holds, some of which running sequences may hold too.
@@ -165,6 +170,10 @@ impl PrefixCache {
         let (added, removed) = kept.tree.insert(key, tokens, pages)?;
         kept.bytes = (kept.bytes + added * page_bytes).saturating_sub(removed * page_bytes);
         self.shared.evict(&mut kept, |kept, _| kept.bytes <= self.shared.limit, |_| true);
+        if added > 0 {
+            // Who waits may need less memory now, because it begins like this.
+            self.shared.model.budget().returned();
+        }
         Ok(())
     }
 }

@@ -17,13 +17,13 @@ use crate::{
     Budget, BudgetMode, CancelToken, LoadOptions, RuntimeError,
     exec::Scratch,
     layers::{Exec, Want},
+    models::tests::golden,
 };
 
 fn model_with(name: &str, budget: Budget) -> Model {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests/golden").join(name);
     let mut options = LoadOptions::default();
     (options.threads, options.budget) = (Some(1), budget);
-    Model::from_gguf(&Gguf::open(path).expect("a golden model"), None, &options).expect("a valid model")
+    Model::from_gguf(&Gguf::open(golden(name)).expect("a golden model"), None, &options).expect("a valid model")
 }
 
 fn model() -> Model {
@@ -222,9 +222,8 @@ fn other_models_and_places() {
     let model = model();
     let prefixes = filled(&model, &[(KvType::F16, 1, 70)]);
     prefixes.save(folder.file()).expect("a file");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests/golden/mimo.gguf");
     // One weight less significant bit.
-    let mut bytes = fs::read(path).expect("a golden model");
+    let mut bytes = fs::read(golden("mimo.gguf")).expect("a golden model");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let options = LoadOptions { threads: Some(1), ..LoadOptions::default() };
@@ -286,12 +285,44 @@ fn two_processes_do_not_meet() {
     match prefixes.save(folder.file()) {
         Err(RuntimeError::Format(FormatError::Io { action: "lock", source, .. })) => {
             assert_eq!(source.kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(source.to_string(), "another program is saving it");
         }
         other => panic!("{other:?}"),
     }
     prefixes.load(folder.file()).expect("what is there is whole");
     drop(lock);
     prefixes.save(folder.file()).expect("free again");
+}
+
+#[test]
+fn who_adds_loses_nothing_of_others() {
+    let folder = Folder::new("add");
+    let model = model();
+    let all = [(KvType::F16, 1, 200), (KvType::F16, 2, 130), (KvType::F32, 1, 64), (KvType::F16, 1, 70)];
+    let caches = all.map(|sequence| filled(&model, &[sequence]));
+    // Each of them knew the file before any was saved. The last one is the beginning of the first.
+    let pages = caches.each_ref().map(|cache| cache.add_to(folder.file()).expect("a file"));
+    assert_eq!((pages, folder.names()), ([4, 7, 8, 8], vec!["prefixes".to_owned()]));
+    let loaded = PrefixCache::new(&model, usize::MAX);
+    assert_eq!(loaded.load(folder.file()).expect("valid"), 8);
+    let expected = all.iter().zip(&caches).flat_map(|(sequence, cache)| known(cache, &[*sequence]));
+    assert_eq!(known(&loaded, &all[..3]), expected.take(3).collect::<Vec<_>>());
+    assert_eq!(known(&caches[2], &all[..1])[0].0, 0, "it has only what it had");
+    // Nor does one that has no room for what is there.
+    let small = PrefixCache::new(&model, 0);
+    let before = fs::read(folder.file()).expect("the file");
+    assert_eq!((small.add_to(folder.file()).expect("a file"), small.bytes()), (8, 0));
+    assert_eq!(fs::read(folder.file()).expect("the file"), before);
+    // A file that cannot be used is not replaced, and nothing is left beside it.
+    fs::write(folder.file(), &before[1..]).expect("written");
+    assert!(matches!(caches[0].add_to(folder.file()), Err(RuntimeError::PrefixFile { .. })));
+    assert_eq!(fs::read(folder.file()).expect("the file"), &before[1..]);
+    assert_eq!(folder.names(), ["prefixes"]);
+    let poor = model_with("mimo.gguf", Budget::new(1 << 10, BudgetMode::Enforce));
+    fs::write(folder.file(), &before).expect("written");
+    let found = PrefixCache::new(&poor, usize::MAX).add_to(folder.file());
+    assert!(matches!(found, Err(RuntimeError::BudgetExceeded { .. })), "{found:?}");
+    assert_eq!((poor.budget().used(), fs::read(folder.file()).expect("the file") == before), (0, true));
 }
 
 /// Neither waited for nor replaced, and nothing is left beside them.
@@ -358,7 +389,7 @@ fn save_until(
     left: usize,
     fail: fn(&mut &File, &[u8]) -> io::Result<usize>,
 ) -> Result<usize, RuntimeError> {
-    prefixes.save_through(path, |inner| Box::new(Failing { inner, left, fail }))
+    prefixes.save_through(path, || prefixes.shared_entries(), |inner| Box::new(Failing { inner, left, fail }))
 }
 
 fn no_room(_: &mut &File, _: &[u8]) -> io::Result<usize> {
@@ -386,6 +417,26 @@ fn a_full_disk_at_every_write() {
     }
     assert_eq!(writes, WRITES + 1);
     assert_ne!(fs::read(folder.file()).expect("the new file"), before);
+}
+
+/// Who waits for memory looks again once what is saved is not held for that any more.
+#[test]
+fn what_was_saved_can_be_given_up_again() {
+    let folder = Folder::new("held");
+    let model = model();
+    let prefixes = filled(&model, &[(KvType::F16, 1, 70)]);
+    assert!(prefixes.shared.spare() > 0);
+    for fail in [true, false] {
+        let mut during = None;
+        let entries = || prefixes.shared_entries();
+        let saved = prefixes.save_through(&folder.file(), entries, |inner| {
+            during = Some((prefixes.shared.spare(), model.budget().returns()));
+            Box::new(Failing { inner, left: if fail { 0 } else { usize::MAX }, fail: no_room })
+        });
+        assert_eq!(saved.is_err(), fail);
+        assert!(matches!(during, Some((0, returns)) if returns != model.budget().returns()));
+        assert_eq!(prefixes.shared.spare(), prefixes.bytes());
+    }
 }
 
 const CHILD: &str = "HALFBYTE_TEST_PREFIX_CHILD";

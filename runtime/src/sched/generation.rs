@@ -15,6 +15,9 @@ use super::{
 };
 use crate::{CancelToken, Event, Finish, RuntimeError};
 
+/// Most events that are kept for who does not ask for them: a request that slides makes them for ever.
+const MAX_EVENTS: usize = 1024;
+
 /// Where updates go.
 pub(super) enum Outlet {
     /// To a [`Generation`].
@@ -104,9 +107,20 @@ impl Generation {
         self.finish
     }
 
-    /// What was told besides, before the last piece; each event once.
+    /// What was told besides, before the last piece; each event once. Of more than 1024 that were not asked for, the
+    /// oldest are forgotten.
     pub fn events(&mut self) -> impl Iterator<Item = Event> {
         self.events.drain(..)
+    }
+
+    /// Keeps an event to be asked for, in place of the oldest one if there is no room for it.
+    fn hold(&mut self, event: Event) {
+        if self.events.len() >= MAX_EVENTS || self.events.try_reserve(1).is_err() {
+            self.events.pop_front();
+        }
+        if self.events.len() < self.events.capacity() {
+            self.events.push_back(event);
+        }
     }
 }
 
@@ -120,7 +134,7 @@ impl Iterator for Generation {
             }
             match self.handover.next(|| self.handle.core.call()) {
                 Some(Update::Piece(piece)) => return Some(Ok(piece)),
-                Some(Update::Event(event)) => self.events.push_back(event),
+                Some(Update::Event(event)) => self.hold(event),
                 Some(Update::Done(Ok(finish))) => {
                     (self.finish, self.over) = (Some(finish), true);
                 }
@@ -177,5 +191,31 @@ impl RequestHandle {
 impl fmt::Debug for RequestHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestHandle").field("cancelled", &self.cancel.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sched::{admission::Admission, queue::Limits};
+
+    /// Who reads pieces only does not gather events for ever.
+    #[test]
+    fn events_that_nobody_asks_for_are_forgotten() {
+        let limits = Limits { length: 1, timeout: Duration::ZERO, ageing: Duration::ZERO };
+        let core = Core::new(Admission::new(limits, 1, Duration::ZERO), Duration::ZERO, 1);
+        let handle = RequestHandle { core: Arc::new(core), id: Id(0), cancel: CancelToken::default(), reader: None };
+        let handover = Arc::new(Handover::new());
+        let mut generation = Generation::new(Arc::clone(&handover), handle);
+        for dropped in 0..MAX_EVENTS + 10 {
+            assert!(handover.send(Update::Event(Event::Slid { dropped })));
+        }
+        handover.send_last(Update::Done(Ok(Finish::MaxTokens)));
+        assert!(generation.next().is_none());
+        let kept: Vec<Event> = generation.events().collect();
+        assert!(kept.into_iter().eq((10..MAX_EVENTS + 10).map(|dropped| Event::Slid { dropped })));
+        assert!(generation.events().next().is_none());
     }
 }

@@ -29,7 +29,8 @@ pub struct Request {
     /// What ends it.
     pub stop: StopRules,
     /// Tokens that there shall be room for, prompt included; by default the prompt and
-    /// [`max_tokens`](StopRules::max_tokens), or, without that, 4096; never more than the model has.
+    /// [`max_tokens`](StopRules::max_tokens), or, without that, 4096; at least what [`overflow`](Self::overflow) needs,
+    /// and never more than the model has.
     pub context: Option<usize>,
     /// What happens when that is full.
     pub overflow: Overflow,

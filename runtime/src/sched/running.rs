@@ -101,7 +101,7 @@ impl Share {
                 let least = (request.tokens.len() + 1).max(request.overflow.least_context()).min(asked);
                 let page = KvCache::page_bytes(model.config(), options.kv).unwrap_or(0);
                 let budget = model.budget();
-                let pressure = Pressure { used: budget.used(), limit: budget.limit(), page };
+                let pressure = Pressure { used: budget.least_used(), limit: budget.limit(), page };
                 let ask = || options.policy.as_ref().and_then(|policy| policy.context(asked, least, pressure));
                 // It is not ours. One that panics has said nothing.
                 let shorter = catch_unwind(AssertUnwindSafe(ask)).unwrap_or(None);
@@ -123,9 +123,12 @@ impl Share {
 
 /// The context that a request asks for.
 pub(super) fn context(request: &Request, model: &Model) -> Result<usize, RuntimeError> {
-    let most = model.config().context;
-    let wanted = request.stop.max_tokens.map(|max| request.tokens.len().saturating_add(max).min(most).max(1));
-    let context = session::context(model.config(), request.context.or(wanted))?;
+    let wanted = match request.stop.max_tokens {
+        Some(max) => request.tokens.len().saturating_add(max),
+        None => session::DEFAULT_CONTEXT,
+    };
+    let wanted = wanted.max(request.overflow.least_context()).min(model.config().context);
+    let context = session::context(model.config(), request.context.or(Some(wanted)))?;
     request.overflow.check(context)?;
     let need = request.tokens.len();
     if need > context { Err(RuntimeError::ContextFull { need, context, used: 0 }) } else { Ok(context) }
@@ -156,12 +159,20 @@ fn build(
     let factors = model.graph().rotations().set(request.tokens.len(), context);
     let last = request.tokens.len().saturating_sub(1);
     let before = request.tokens.get(..last).filter(|_| request.cached).unwrap_or(&[]);
-    let (pages, known) = prefixes.find(factors, options.kv, before)?;
+    let (mut pages, mut known) = prefixes.find(factors, options.kv, before)?;
     let page = KvCache::page_bytes(model.config(), options.kv)?;
     let shared = if drops_pages(request, model, context) { 0 } else { known / KV_PAGE };
     let own = context.div_ceil(KV_PAGE) - shared;
     let bytes = own.saturating_mul(page).saturating_add(Sequence::buffer_bytes(model.vocab(), context));
-    let grant = model.budget().ask(bytes)?;
+    let grant = match model.budget().ask(bytes) {
+        // The pages from `shared` on were asked for as well: if nobody else holds them, they can go for that.
+        Err(RuntimeError::BudgetExceeded { .. }) if pages.len() > shared => {
+            pages.truncate(shared);
+            known = shared * KV_PAGE;
+            model.budget().ask(bytes)?
+        }
+        asked => asked?,
+    };
     let mut sequence = Sequence::new(model.clone(), options.kv, context, grant)?;
     sequence.cancel = waiting.cancel.clone();
     sequence.set_sampling(request.sampling.clone())?;

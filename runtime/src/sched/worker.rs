@@ -88,6 +88,7 @@ impl Worker {
 
     /// Runs requests until the scheduler is closed.
     pub(super) fn run(mut self) {
+        self.model.bind_current_thread();
         while self.let_in() {
             let start = Instant::now();
             self.round();

@@ -33,6 +33,7 @@ impl Session {
             sequence: sequence.fork()?,
             scratch: Scratch::of(&mut model.budget().lease(), model, scratch.batch, self.context())?,
             carry: new_carry(model.config())?,
+            prefixes: self.prefixes.clone(),
             progress: None,
             events: None,
         };

@@ -20,7 +20,7 @@ pub use event::Event;
 pub(crate) use sequence::Sequence;
 
 use crate::{
-    CancelToken, Model, Overflow, RuntimeError, Sampling, Stats, StopRules,
+    CancelToken, Model, Overflow, PrefixCache, RuntimeError, Sampling, Stats, StopRules,
     config::ModelConfig,
     exec::{MAX_BATCH, Scratch},
     layers::{Exec, Want},
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Context when none is asked for, unless the model's own is shorter.
-const DEFAULT_CONTEXT: usize = 4096;
+pub(crate) const DEFAULT_CONTEXT: usize = 4096;
 /// Prompt tokens that pass through the model at a time.
 const DEFAULT_BATCH: usize = 512;
 
@@ -84,6 +84,8 @@ pub struct Session {
     scratch: Scratch,
     /// Residual stream of the last token, for the multi-token-prediction layer.
     carry: Vec<f32>,
+    /// What it may begin with.
+    prefixes: Option<PrefixCache>,
     /// Told how far a long prompt has come.
     progress: Option<Progress>,
     /// Told what happens besides.
@@ -104,6 +106,7 @@ impl Session {
             scratch: Scratch::of(&mut grant, &model, options.batch.min(context), context)?,
             carry: new_carry(config)?,
             sequence: Sequence::new(model, options.kv, context, grant)?,
+            prefixes: None,
             progress: None,
             events: None,
         })
@@ -131,6 +134,40 @@ impl Session {
     /// [`RuntimeError::InvalidOption`] if of the context not two tokens are left beside those that are to be kept.
     pub fn set_overflow(&mut self, overflow: Overflow) -> Result<(), RuntimeError> {
         self.sequence.set_overflow(overflow)
+    }
+
+    /// Lets the session begin with what `prefixes` knows of its tokens, whenever none of them has been run: their keys
+    /// and values are shared with it instead of being made again ([`Stats::cached_tokens`]). The logits are the same,
+    /// bit for bit; the last token is always run, and so is each whose logits are asked for. Nothing is added to
+    /// `prefixes`. Its entries count if they have the session's type of keys and values and the rotation factors that
+    /// its tokens need.
+    ///
+    /// ```no_run
+    /// # fn open(model: &halfbyte::Model) -> Result<halfbyte::Session, halfbyte::RuntimeError> {
+    /// use halfbyte::{PrefixCache, SessionOptions};
+    ///
+    /// let prefixes = PrefixCache::new(model, usize::MAX);
+    /// prefixes.load("system.prefix")?;
+    /// let mut session = model.session(&SessionOptions::default())?;
+    /// session.set_prefixes(&prefixes)?;
+    /// # Ok(session)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidOption`] if `prefixes` is not of this [`Model`] or a clone of it: a file that was loaded
+    /// twice is two.
+    pub fn set_prefixes(&mut self, prefixes: &PrefixCache) -> Result<(), RuntimeError> {
+        // Pages of another model can be of the same size.
+        if !prefixes.is_of(self.model()) {
+            return Err(RuntimeError::InvalidOption {
+                option: "prefixes",
+                found: "a cache of another model".to_owned(),
+                expected: "one of this very model".to_owned(),
+            });
+        }
+        self.prefixes = Some(prefixes.clone());
+        Ok(())
     }
 
     /// Calls `each` while tokens are run, after every batch, with the number of those run so far and of all to be run:
@@ -186,20 +223,24 @@ impl Session {
         if tokens.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.catch_up(held, want) {
-            self.sequence.tokens.truncate(held);
-            self.sequence.unsettle();
-            return Err(error);
-        }
-        self.sequence.begin(tokens.len(), start.elapsed());
+        let known = match self.catch_up(held, want) {
+            Ok(known) => known.saturating_sub(held),
+            Err(error) => {
+                self.sequence.tokens.truncate(held);
+                self.sequence.unsettle();
+                return Err(error);
+            }
+        };
+        self.sequence.begin(tokens.len(), known, start.elapsed());
         Ok(())
     }
 
-    /// Runs all tokens that have not been run, in batches; `want` is about those from the index `from` on.
+    /// Runs all tokens that have not been run, in batches; `want` is about those from the index `from` on. Returns how
+    /// many did not have to be run, because they are known.
     ///
     /// LongRoPE: if the tokens have become so many, or so few, that the other factors are right, none counts as run.
-    fn catch_up(&mut self, from: usize, want: &mut Want<'_>) -> Result<(), RuntimeError> {
-        let Self { sequence, scratch, progress, events, .. } = self;
+    fn catch_up(&mut self, from: usize, want: &mut Want<'_>) -> Result<usize, RuntimeError> {
+        let Self { sequence, scratch, prefixes, progress, events, .. } = self;
         if let Some(factors) = sequence.other_factors() {
             let forgotten = sequence.cache.len();
             if forgotten > 0 {
@@ -213,6 +254,13 @@ impl Session {
             sequence.cache.rotate_with(factors);
         }
         let Sequence { model, cache, cancel, tokens, .. } = sequence;
+        let mut known = 0;
+        if let Some(prefixes) = prefixes.as_ref().filter(|_| cache.len() == 0) {
+            // Whoever wants logits has these tokens run.
+            let limit = if matches!(want, Want::Each(_)) { from } else { tokens.len().saturating_sub(1) };
+            let (pages, len) = prefixes.find(cache.factors(), cache.ty(), tokens.get(..limit).unwrap_or(&[]))?;
+            known = cache.adopt(pages, len);
+        }
         let exec = Exec::new(model.kernels(), model.team(), cancel);
         let (start, end) = (cache.len(), tokens.len());
         while cache.len() < end {
@@ -235,12 +283,12 @@ impl Session {
                 progress(stop - start, end - start);
             }
         }
-        Ok(())
+        Ok(known)
     }
 
     /// Makes `scratch.logits` those of the last token.
     fn settle(&mut self) -> Result<(), RuntimeError> {
-        self.catch_up(0, &mut Want::Last)
+        self.catch_up(0, &mut Want::Last).map(drop)
     }
 
     /// Logits of the last token, `(vocab)`: what the next choice is made from.

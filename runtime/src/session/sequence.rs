@@ -149,12 +149,14 @@ impl Sequence {
         Ok(())
     }
 
-    /// A prompt's `tokens` have been run in `time`: what comes next is a new generation.
-    pub(super) fn begin(&mut self, tokens: usize, time: Duration) {
+    /// A prompt's `tokens` have been run in `time`, but for those that were `known`: what comes next is a new
+    /// generation.
+    pub(super) fn begin(&mut self, tokens: usize, known: usize, time: Duration) {
         if self.stats.tokens > 0 {
             self.stats = self.new_stats();
         }
         self.stats.prompt_tokens += tokens;
+        self.stats.cached_tokens += known;
         self.stats.prompt += time;
         self.new_generation();
     }

@@ -67,6 +67,16 @@ impl Literals {
             && self.longest_prefix(bytes, vocabulary).is_some()
     }
 
+    /// Whether a literal begins with `text`, and goes on.
+    #[cfg(feature = "chat")]
+    pub(super) fn is_cut(&self, text: &str, vocabulary: &Vocabulary) -> bool {
+        let bytes = |id: u32| vocabulary.bytes(id).unwrap_or(&[]);
+        text.bytes().next().is_some_and(|b| self.begins.get(usize::from(b)) == Some(&true)) && {
+            let longer = self.ids.partition_point(|&id| bytes(id) <= text.as_bytes());
+            self.ids.get(longer).is_some_and(|&id| bytes(id).starts_with(text.as_bytes()))
+        }
+    }
+
     fn longest_prefix(&self, text: &[u8], vocabulary: &Vocabulary) -> Option<(u32, usize)> {
         let bytes = |id: u32| vocabulary.bytes(id).unwrap_or(&[]);
         let mut range = self.ids.as_slice();

@@ -6,13 +6,31 @@
 use super::{Tokenizer, merge::Merger};
 
 impl Tokenizer {
-    /// `text` with `mark`, a character it does not contain, in every place where a control token could begin.
+    /// `text` with `mark` in every place where a control token could begin, also where only the end of the text keeps
+    /// it from that: another text may follow. Where there is a mark already, nothing changes.
     pub(crate) fn mark_special(&self, text: &str, mark: char) -> String {
+        self.mark(text, mark, true)
+    }
+
+    /// As [`mark_special`](Self::mark_special) for the end of the text only: whole names stay what they are.
+    pub(crate) fn mark_end(&self, text: &str, mark: char) -> String {
+        self.mark(text, mark, false)
+    }
+
+    fn mark(&self, text: &str, mark: char, whole: bool) -> String {
+        let (control, vocabulary) = (&self.inner.control, &self.inner.vocabulary);
+        // What is left where a template trims.
+        let trimmed = text.trim_end_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c));
         let mut marked = String::with_capacity(text.len());
-        for (start, c) in text.char_indices() {
-            marked.push(c);
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let start = text.len() - rest.len();
+            let end = trimmed.get(start..).filter(|end| !end.is_empty()).unwrap_or(rest);
             // Each place by itself: tokens that overlap are all broken.
-            if self.inner.control.begins(text.get(start..).unwrap_or(""), &self.inner.vocabulary) {
+            let begins = whole && control.begins(rest, vocabulary) || control.is_cut(end, vocabulary);
+            marked.push(c);
+            rest = rest.get(c.len_utf8()..).unwrap_or("");
+            if begins && !rest.starts_with(mark) {
                 marked.push(mark);
             }
         }

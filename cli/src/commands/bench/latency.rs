@@ -19,7 +19,7 @@ use super::{
     Plan, check_context, random_tokens,
     report::{ModelReport, median},
 };
-use crate::console;
+use crate::signals;
 
 /// Requests that are cancelled.
 const CANCELS: usize = 100;
@@ -160,22 +160,35 @@ fn request(prompt: &[u32], count: usize) -> Request {
     request
 }
 
-/// Seconds to the first of `count` tokens, and from each to the next.
+/// Seconds to the first of `count` tokens, and from each to the next. The scheduler's thread looks at the clock: a
+/// reader may wake up late and find several tokens.
 fn times(scheduler: &Scheduler, prompt: &[u32], count: usize) -> anyhow::Result<(f64, Vec<f64>)> {
+    let (tell, told) = mpsc::channel();
+    let each = move |update| {
+        // Who asked waits for it.
+        let _ = tell.send((Instant::now(), update));
+    };
     let mut last = Instant::now();
     let mut times = Vec::with_capacity(count);
-    for piece in scheduler.submit(request(prompt, count))? {
-        if piece?.token.is_some() {
-            let now = Instant::now();
-            times.push((now - last).as_secs_f64());
-            last = now;
+    let _running = scheduler.submit_with(request(prompt, count), each)?;
+    for (now, update) in told {
+        match update {
+            Update::Piece(piece) if piece.token.is_some() => {
+                times.push((now - last).as_secs_f64());
+                last = now;
+            }
+            Update::Done(result) => {
+                result?;
+                break;
+            }
+            _ => {}
         }
     }
     ensure!(times.len() == count, "the generation ended early");
     Ok((times.remove(0), times))
 }
 
-/// A folder for a file of prefixes, which is deleted in the end, also if Ctrl-C is the end.
+/// A folder for a file of prefixes, which is deleted in the end, also if a signal is the end.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -184,10 +197,9 @@ impl Temporary {
         // Nobody else's.
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let this = Self(path.clone());
-        console::on_interrupt(move || {
+        signals::before_end(move || {
             // It is in the folder for that.
             let _ = fs::remove_dir_all(&path);
-            process::exit(console::INTERRUPTED);
         })?;
         Ok(this)
     }

@@ -75,13 +75,14 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: OptionalModelArg,
     /// Prompt tokens; 0 measures no prefill
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = args::count(0, u64::MAX))]
     prompt: usize,
     /// Tokens to decode; 0 measures no decoding
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128, value_parser = args::count(0, u64::MAX))]
     tokens: usize,
     /// Decode after this many tokens
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["concurrent", "latency"])]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::count(0, u64::MAX),
+          conflicts_with_all = ["concurrent", "latency"])]
     depth: usize,
     /// How often everything is measured; the median counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = args::count(1, 1000), conflicts_with = "concurrent")]
@@ -121,7 +122,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     // Opened here and not by the model, to read the very same pages for the bandwidth.
     let file = source.gguf()?;
-    let model = Model::from_gguf(&file, None, &compute.load_options()).map_err(|error| source.cannot_load(error))?;
+    let model = source.model(&file, None, &compute.load_options())?;
     if let Some(concurrent) = args.concurrent {
         let (requests, batching) = (args.requests.unwrap_or(4 * concurrent), !args.no_batching);
         let load = Load { concurrent, requests, batching, check: args.check, kv: kv.kv, json };

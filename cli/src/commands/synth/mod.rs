@@ -19,6 +19,7 @@ use self::{
     weights::{Random, Weights},
 };
 use crate::{
+    args,
     output::{self, OutputArgs, Rows, Written},
     source::Source,
 };
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     mtp: Option<PathBuf>,
     /// The same seed gives the same file
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = |text: &str| args::whole(text, 0, u64::MAX))]
     seed: u64,
 }
 
@@ -75,9 +76,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
         None => Vec::new(),
     };
-    output.remove_on_interrupt(mtp.as_deref())?;
+    let (out, mtp) = output.begin(mtp)?;
     let recipe = Recipe { preset, mix, seed };
-    recipe.write(Part::Trunk, &output.out, vocabulary)?;
+    recipe.write(Part::Trunk, &out, vocabulary)?;
     if let Some(path) = &mtp {
         recipe.write(Part::Mtp, path, Vec::new())?;
     }

@@ -57,21 +57,25 @@ pub(crate) struct Team {
     /// None if the caller is the whole team.
     pool: Option<ThreadPool>,
     threads: Vec<JoinHandle<()>>,
+    /// Where helpers are to run, if not everywhere.
+    bound: Option<Arc<BTreeSet<usize>>>,
     processors: BTreeSet<usize>,
 }
 
 impl Team {
     /// A team of `threads`, the caller of a step included. Helpers run on the processors in `bound` only, if that is
-    /// given and the system lets them; where a caller runs is not for us to say.
-    pub(crate) fn new(threads: usize, bound: Option<&BTreeSet<usize>>) -> Result<Self, RuntimeError> {
+    /// given and the system lets them; a caller's thread is its own: see [`Team::bind_caller`].
+    pub(crate) fn new(threads: usize, bound: Option<BTreeSet<usize>>) -> Result<Self, RuntimeError> {
         let helpers = threads.saturating_sub(1);
         let board = Arc::new(Board::new(helpers, PART));
-        let mut team = Self { board, pool: None, threads: Vec::new(), processors: affinity::allowed() };
+        let bound = bound.map(Arc::new);
+        let mut team =
+            Self { board, pool: None, threads: Vec::new(), bound: bound.clone(), processors: affinity::allowed() };
         if helpers > 0 {
             let (tell, told) = mpsc::channel();
             let spawn = |thread: rayon_core::ThreadBuilder| {
                 let name = format!("halfbyte-{}", thread.index() + 1);
-                let bound = bound.cloned().map(|bound| (bound, tell.clone()));
+                let bound = bound.clone().map(|bound| (bound, tell.clone()));
                 let run = move || {
                     if let Some((bound, tell)) = bound {
                         affinity::bind(&bound);
@@ -97,6 +101,13 @@ impl Team {
     /// The processors that helpers may run on, as the system says; empty if it does not.
     pub(crate) fn processors(&self) -> &BTreeSet<usize> {
         &self.processors
+    }
+
+    /// Binds the calling thread as helpers are.
+    pub(crate) fn bind_caller(&self) {
+        if let Some(bound) = &self.bound {
+            affinity::bind(bound);
+        }
     }
 
     /// Threads that take part in a step, the caller included.
@@ -185,14 +196,19 @@ impl TeamUntil<'_> {
         cost: usize,
         body: &(dyn Fn(Range<usize>) -> Done + Sync),
     ) -> Result<(), RuntimeError> {
-        let (Team { board, pool, .. }, cancel, chunk) = (self.team, self.cancel, chunk(cost));
+        let (Team { board, pool, bound, .. }, cancel, chunk) = (self.team, self.cancel, chunk(cost));
         let body = |units| if cancel.is_cancelled() { Ok(()) } else { body(units) };
         let job = Job::new(units, chunk, &body);
         let helped = units > chunk.0
             && pool.as_ref().is_some_and(|pool| {
                 board.run(&job, |shift| {
-                    let board = Arc::clone(board);
-                    pool.spawn_broadcast(move |context| board.help(shift, context.index()));
+                    let (board, bound) = (Arc::clone(board), bound.clone());
+                    pool.spawn_broadcast(move |context| {
+                        if let Some(bound) = &bound {
+                            affinity::keep(bound);
+                        }
+                        board.help(shift, context.index());
+                    });
                 })
             });
         if !helped && units > 0 {

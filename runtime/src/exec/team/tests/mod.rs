@@ -333,12 +333,18 @@ fn helpers_run_where_they_were_bound() {
     assert_eq!(*team_of(3).processors(), all);
     let Some(&last) = all.last() else { return };
     let bound = BTreeSet::from([last]);
-    let team = Team::new(3, Some(&bound)).expect("threads");
+    let team = Team::new(3, Some(bound.clone())).expect("threads");
     assert_eq!(*team.processors(), bound);
     wait_for_help(&team);
     assert_eq!(affinity::allowed(), all, "the caller is not bound");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            team.bind_caller();
+            assert_eq!(affinity::allowed(), bound, "now it is");
+        });
+    });
     // A core that is not there: the system refuses, and says where helpers run instead.
-    assert_eq!(*Team::new(2, Some(&BTreeSet::from([8191]))).expect("threads").processors(), all);
+    assert_eq!(*Team::new(2, Some(BTreeSet::from([8191]))).expect("threads").processors(), all);
 }
 
 /// However many steps there are, helpers that are kept from running are called once.
