@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The tests of every crate as programs for Android: `just android-test`.
 #
-# With Android's NDK (ANDROID_NDK_HOME), cargo-ndk and a phone on adb they are linked by the NDK and run on the phone.
-# Otherwise they are linked against generated stubs and run under qemu, with musl's C library in place of Android's: see
-# scripts/android-kit.sh. The last line says which it was. LINK_ONLY=1 runs nothing.
+# With Android's NDK (ANDROID_NDK_HOME) and a phone on adb they are linked by the NDK, and run on the phone: one push, one
+# run. Otherwise they are linked against generated stubs and run under qemu, with musl's C library in place of Android's:
+# see scripts/android-kit.sh. The last line says which it was. LINK_ONLY=1 runs nothing.
 #
 # Left out are tests that start other programs: those of the command line, and the house rules, which ask cargo.
 set -euo pipefail
@@ -22,49 +22,71 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 log=$work/log
 
-is_phone_there() { [ "$(adb get-state 2>/dev/null)" = device ]; }
-if command -v cargo-ndk >/dev/null && [ -d "${ANDROID_NDK_HOME:-/nowhere}" ] && { [ "${LINK_ONLY-}" ] || is_phone_there; }; then
+is_phone_there() { [ "$(adb get-state 2>&1)" = device ]; }
+if adb devices 2>/dev/null | awk '$2 == "device" {n += 1} END {exit n < 2}' && ! is_phone_there; then
+  echo 'error: more than one phone: ANDROID_SERIAL says which'
+  exit 1
+fi
+if { [ "${LINK_ONLY-}" ] || is_phone_there; } && android_ndk; then
   linked="linked with the NDK in $ANDROID_NDK_HOME"
-  cargo=(cargo ndk -t arm64-v8a -P 24 test --release)
+  # What is pushed is a tenth of the size.
+  export CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_STRIP=symbols
 else
   linked='linked against generated stubs, without an NDK'
   android_kit "${CARGO_TARGET_DIR:-target}/android-kit"
-  cargo=(cargo test --release --target $target)
 fi
 for packages in libraries rest; do
   declare -n names=$packages
-  "${cargo[@]}" --locked --no-run "${names[@]}" >"$log" 2>&1 || { grep -E '^error' -A 20 "$log" | tail -n 40; exit 1; }
+  cargo test --release --target $target --locked --no-run "${names[@]}" >"$log" 2>&1 || { grep -E '^error' -A 20 "$log" | tail -n 40; exit 1; }
   executables "$log" >>"$work/tests"
 done
 count=$(wc -l <"$work/tests")
+((count)) || { echo "error: cargo named no test program"; exit 1; }
 if [ "${LINK_ONLY-}" ]; then
   echo "$count test programs for Android, $linked, not run"
   exit
 fi
 
 if [ "${kit-}" ]; then
-  at_once=$(nproc)
   ran="run under qemu on musl's C library in place of Android's: no phone, no Android"
-  run() { TMPDIR=$work "$kit/android-run" "$1"; }
-else
-  at_once=1
-  ran="run on $(adb shell getprop ro.product.model | tr -d '\r')"
-  there=/data/local/tmp/halfbyte-tests
-  # The files that tests read, where they look for them: beside the folder of their crate.
-  adb shell "rm -rf $there && mkdir -p $there/tmp $there/tests/tests $there/cli"
-  adb push tests/tests/golden $there/tests/tests/ >/dev/null
-  adb push cli/models $there/cli/ >/dev/null
-  adb push models $there/ >/dev/null
   run() {
-    adb push "$1" $there/program >/dev/null
-    adb shell "cd $there/tests && CARGO_MANIFEST_DIR=$there/tests TMPDIR=$there/tmp $there/program" </dev/null
+    local log=$work/$(basename "$1").log
+    TMPDIR=$work "$kit/android-run" "$1" --show-output >"$log" 2>&1 </dev/null || { tail -n 40 "$log"; echo "error: $1 failed"; exit 1; }
   }
+  while read -r program; do at_a_time "$(nproc)" run "$program"; done <"$work/tests"
+  all_done
+else
+  ran="run on $(adb shell getprop ro.product.model | tr -d '\r')"
+  # The files that tests read lie where they look for them: beside the folder of their crate.
+  push=$work/halfbyte-tests
+  mkdir -p "$push"/{programs,tmp,tests/tests,cli}
+  cp -r tests/tests/golden "$push/tests/tests"
+  cp -r cli/models "$push/cli"
+  cp -r models "$push"
+  while read -r program; do cp "$program" "$push/programs"; done <"$work/tests"
+  cat >"$push/run" <<'PHONE'
+cd "${0%/*}/tests" || exit 1
+export CARGO_MANIFEST_DIR="$PWD" TMPDIR="$PWD/../tmp"
+chmod 755 ../programs/*
+for program in ../programs/*; do
+  "$program" --show-output 2>&1 || { echo "error: $program failed"; exit 1; }
+done
+PHONE
+  there=/data/local/tmp
+  adb shell "rm -rf $there/halfbyte-tests"
+  adb push "$push" $there/ >/dev/null
+  adb shell "sh $there/halfbyte-tests/run" >"$work/phone.log" </dev/null || { tail -n 40 "$work/phone.log"; exit 1; }
+  adb shell "rm -rf $there/halfbyte-tests"
 fi
-logged() {
-  local log=$work/$(basename "$1").log
-  run "$1" >"$log" 2>&1 </dev/null || { tail -n 40 "$log"; echo "error: $1 failed"; exit 1; }
-}
-while read -r program; do at_a_time "$at_once" logged "$program"; done <"$work/tests"
-all_done
-passed=$(awk '/^test result: ok/ {n += $4} END {print n + 0}' "$work"/*.log)
-echo "$passed tests of $count programs for Android passed, $linked, $ran"
+sum() { cat "$work"/*.log | tr -d '\r' | awk "$1"; }
+ended=$(sum '/^test result: ok/ {n += 1} END {print n + 0}')
+[ "$ended" = "$count" ] || { echo "error: $ended of $count programs told a result"; exit 1; }
+# A test whose data is absent says `skipped:`. Under qemu it is there if it is beside the checkout.
+skipped=$(sum '/^skipped:/ {n += 1} END {print n + 0}')
+if [ "${kit-}" ] && [ -d ../shared ] && ((skipped)); then
+  sum '/^skipped:/'
+  echo 'error: tests were skipped although ../shared is there'
+  exit 1
+fi
+passed=$(sum '/^test result: ok/ {n += $4} END {print n + 0}')
+echo "$passed tests of $count programs for Android passed ($skipped times data was not there), $linked, $ran"

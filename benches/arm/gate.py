@@ -43,6 +43,8 @@ PUBLIC = {
     ("dotprod gemm", "neoverse-v2"): [("ggml", 0.028)],
     ("dotprod gemm", "cortex-a510"): [("ggml", 0.104)],
 }
+# Multiplications of a token in the step of a group: 32 inputs by the rows that are multiplied at a time.
+STEP = {"gemv": 32 * 16, "gemm": 32 * 8, "kv8": 32 * 8}
 # The loops of attention over a cache of 8 bits.
 CACHE = {"dotprod": ("gemm", "Q8_0"), "i8mm": ("kv8", "int8")}
 # Most cycles per multiplication: what is computed, with how many tokens, on which core.
@@ -204,9 +206,18 @@ def measure(program):
             if (what, n) in seen:
                 continue
             seen.add((what, n))
-            body = lines[start : end + 1]
+            body, count = lines[start : end + 1], counted(lines[start : end + 1], CORES[0])
             around = [l for l in every if l[0] <= start and end <= l[1] and l != (start, end)]
-            smallest = min((l[1] - l[0] for l in around), default=len(lines) - 1)
+            around.sort(key=lambda l: l[1] - l[0])
+            step = 0 if columns else STEP.get(kind, 0) * tokens
+            if count < step:
+                # A loop over the lines of a group: the step is the loop around it, with all their rounds.
+                if step % count or not around or counted(lines[around[0][0] : around[0][1] + 1], CORES[0]) != count:
+                    sys.exit(f"{name}: a loop of {count} multiplications is no part of a step of {step}")
+                first, last = around.pop(0)
+                body = lines[first:start] + body * (step // count) + lines[end + 1 : last + 1]
+                start, end = first, last
+            smallest = around[0][1] - around[0][0] if around else len(lines) - 1
             # As stored: in a file, in the cache, or unpacked to a byte each.
             size = BYTES[form.split()[0]] if kind == "gemv" else 1
             for core in OF_TIER.get(tier, CORES):
@@ -215,6 +226,8 @@ def measure(program):
                     continue
                 cycles = simulate(body, core)
                 count = counted(body, core)
+                # Numbers for other ends are multiplied by the same instructions.
+                count -= count % step if step else 0
                 weights = count / tokens * size if tokens else 0
                 reads = sum(loaded(line, core) for line in body)
                 yield Row(tier, kind, form, tokens, n, core, len(body), count, cycles, weights, reads,
@@ -264,18 +277,31 @@ def table(rows):
     print("\nA token's attention over a cache of 8 bits, cycles per cached byte:")
     for (tier, queries, core), (keys, values) in sorted(attention(rows).items()):
         print(f"  {tier:8} {queries} queries a head  {core:12} keys {keys:.3f}, values {values:.3f}")
+    print("\nA format's cycles per multiplication beside those of Q4_0:")
+    best, beside = fastest(rows), {}
+    for (tier, kind, form, tokens, core), value in best.items():
+        if plain := form[:4] in RATIOS and best.get((tier, kind, "Q4_0" + form[4:], tokens, core)):
+            beside.setdefault((tier, kind, form, tokens), []).append(f"{core} {value / plain:.2f}")
+    for (tier, kind, form, tokens), ratios in sorted(beside.items()):
+        print(f"  {tier:8} {kind} {form:11} {tokens} tokens  " + ", ".join(ratios))
     print("\nThe same of others, Q4_0:")
     for (what, core), others in PUBLIC.items():
         print(f"  {what:14} {core:12} " + ", ".join(f"{name} {value}" for name, value in others))
 
 
-def misses(rows):
-    """Targets that are not met, or that nothing is there for."""
+def fastest(rows):
+    """Cycles per multiplication of the fastest loop of its kind."""
     best = {}
     for row in rows:
         if row.macs:
             key = (row.tier, row.kind, row.format, row.tokens, row.core)
             best[key] = min(best.get(key, float("inf")), row.cycles / row.macs)
+    return best
+
+
+def misses(rows):
+    """Targets that are not met, or that nothing is there for."""
+    best = fastest(rows)
     for key, most in TARGETS.items():
         # Packed weights are what a model is to be stored in; row-major ones cost more to take apart.
         tier, kind, form, tokens, core = key
@@ -308,6 +334,10 @@ def main():
             writer = csv.writer(file)
             writer.writerow(Row._fields)
             writer.writerows(row._replace(cycles=f"{row.cycles:.2f}", weights=f"{row.weights:.2f}") for row in rows)
+            for (tier, queries, core), cycles in sorted(attention(rows).items()):
+                for part, number in zip(("keys", "values"), cycles):
+                    # Of one byte.
+                    writer.writerow([tier, "attention", part, queries, 0, core, "", "", f"{number:.4f}", 1, "", ""])
     missed = list(misses(rows))
     for line in missed:
         print("missed:", line)

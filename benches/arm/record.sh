@@ -30,10 +30,11 @@ for row in loops:
     cycles, tokens = float(row["cycles"]), int(row["tokens"])
     unit = row["macs"] if row["kind"] == "gemm" else row["weights"] if tokens else None
     shape = [f"tokens={tokens}"] * (tokens > 0) + [f"loop={row['loop']}"] * (row["loop"] != "0")
+    told = f"{row['instructions']} instructions, {row['outer']} around; {row['macs']} multiplications"
     name = f"{row['kind']}_{row['format'].lower().replace(' ', '_')}"
     out.writerow(["/".join(["loop", name, row["core"]] + [",".join(shape)] * bool(shape)), row["cycles"],
                   f"{float(unit) / cycles:.3f}" if unit else "", row["tier"],
-                  f"{row['instructions']} instructions, {row['outer']} around; {row['macs']} multiplications"])
+                  told if row["macs"] else "cycles per cached byte of int8, with as many queries a head as tokens"])
 for row in instructions:
     for kind in ("prompt", "decode"):
         out.writerow([f"instructions/{kind}_{row['model']}/{row['cpu']}", row[f"{kind} instructions a token"], "", row["tier"], ""])
