@@ -62,6 +62,10 @@ BESIDE = [
     ("svei8mm", "i8mm", ("gemm", "Q6_K", 4, "neoverse-v1")),
     ("sve", "neon", ("gemm", "Q4_0", 4, "a64fx")),
     ("sve", "neon", ("gemv", "Q4_0 packed", 1, "a64fx")),
+    # Of few tokens svei8mm has these, and others from registers of 512 bits up.
+    ("sve", "dotprod", ("gemv", "Q5_0 packed", 4, "neoverse-v1")),
+    ("sve", "dotprod", ("gemv", "Q5_K packed", 4, "neoverse-v1")),
+    ("sve", "dotprod", ("gemv", "Q6_K packed", 4, "neoverse-v1")),
 ]
 # Most, of what Q4_0 takes.
 RATIOS = {"Q4_K": 1.15, "Q6_K": 1.6}
@@ -148,6 +152,29 @@ def simulate(lines, core):
     return int(cycles[1]) / rounds
 
 
+def before(program):
+    """What `sve` does for groups before it multiplies them, by format and tokens: sums of inputs become numbers, scales
+    are brought into order. Loops, each with the groups of a round."""
+    found = {}
+    for name, lines in functions(program):
+        tile = re.search(r"::sve::gemv::tile::<.*Stored<.*\b(Q\d_[0K])>, (\d)(?:usize)?>$", name)
+        every = loops(lines) if tile else []
+        for body in (lines[start : end + 1] for start, end in innermost(every)):
+            count = lambda *names: sum(line.name in names for line in body)
+            # Four registers of scales become longer, or are products, and so are as many of minima.
+            groups = count("fmul") // 8 or count("fcvtl", "fcvtl2") // 4
+            if not groups and count("str", "stp", "sub", "orr", "lsl") > 8 and not count("bl", "blr", "ret"):
+                groups = 1
+            if groups:
+                found.setdefault((tile[1] + " packed", int(tile[2])), []).append((groups, body))
+    return found
+
+
+def innermost(every):
+    """Those of the loops that have no other in them."""
+    return [a for a in every if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in every)]
+
+
 def describe(name):
     """Tier, kind, format and tokens of a function, of those of SVE columns too, by its name; `None` if it is none of
     those measured."""
@@ -192,7 +219,7 @@ def describe(name):
 
 
 def measure(program):
-    seen = set()
+    seen, prepared = set(), before(program)
     for name, lines in functions(program):
         what = describe(name)
         if not what or what[3] in (2, 3):
@@ -201,8 +228,7 @@ def measure(program):
         every = loops(lines)
         counted = lambda part, core: sum(macs(line, core) for line in part)
         hot = [l for l in every if kind == "build" or counted(lines[l[0] : l[1] + 1], CORES[0])]
-        innermost = [a for a in hot if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in hot)]
-        for n, (start, end) in enumerate(innermost):
+        for n, (start, end) in enumerate(innermost(hot)):
             if (what, n) in seen:
                 continue
             seen.add((what, n))
@@ -224,13 +250,17 @@ def measure(program):
                 # As many columns as a panel of 16 rows has, or as are multiplied at a time.
                 if columns and columns[0] != most_columns(tier, kind, core):
                     continue
-                cycles = simulate(body, core)
-                count = counted(body, core)
+                count, cycles, instructions = counted(body, core), simulate(body, core), len(body)
+                if columns and kind == "gemv":
+                    first = prepared[form, tokens]
+                    # That of the group of a round.
+                    cycles += sum(simulate(part, core) / groups for groups, part in first)
+                    instructions += sum(len(part) // groups for groups, part in first)
                 # Numbers for other ends are multiplied by the same instructions.
                 count -= count % step if step else 0
                 weights = count / tokens * size if tokens else 0
                 reads = sum(loaded(line, core) for line in body)
-                yield Row(tier, kind, form, tokens, n, core, len(body), count, cycles, weights, reads,
+                yield Row(tier, kind, form, tokens, n, core, instructions, count, cycles, weights, reads,
                           smallest - (end - start))
 
 

@@ -273,7 +273,8 @@ fn check_matmul(ty: QuantType, rows: usize, depth: usize, tokens: usize, rng: &m
     let product = |(w, x): (&f32, &f32)| (w * x).abs();
     let sizes = x.chunks(depth).flat_map(|x| w.chunks(depth).map(move |w| w.iter().zip(x).map(product).sum::<f32>()));
     let sizes: Vec<f32> = sizes.collect();
-    check_within(|i, _| 1e-6 * sizes[i], &what, &vec![f32::NAN; tokens * rows], |table, side, out| {
+    let tolerance = |i: usize, _| 1e-6 * sizes[i];
+    check_within(tolerance, &what, &vec![f32::NAN; tokens * rows], |table, side, out| {
         let data = Bytes::from(data.clone());
         #[cfg(all(unix, not(miri)))]
         let data = Bytes::from_owner(Guarded::new(&data, side));

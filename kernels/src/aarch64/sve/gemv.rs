@@ -75,18 +75,18 @@ impl<F: Source> Sink<Neon> for Unit<'_, F> {
 
 /// The [`GemvFn`] for stored panels, and for other weights that of the tier below.
 pub(super) const fn gemv<F: Source>(below: Option<GemvFn>) -> Option<GemvFn> {
+    if F::STORED { Some(tiles::<F>) } else { below }
+}
+
+/// A [`GemvFn`] for stored panels.
+///
+/// # Safety
+/// As there.
+pub(in crate::aarch64) unsafe fn tiles<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     const {
         let (bits, halves) = (F::KIND.bits, F::KIND.halves);
         assert!(!F::STORED || bits >= 4 && bits <= 6 && halves == (bits == 6), "there is an instance");
     }
-    if F::STORED { Some(tiles::<F>) } else { below }
-}
-
-/// A [`GemvFn`].
-///
-/// # Safety
-/// As there.
-unsafe fn tiles<F: Source>(g: &Gemv<'_>, out: *mut Sums) {
     let tile: GemvFn = match g.tokens {
         1 => tile::<F, 1>,
         2 => tile::<F, 2>,

@@ -3,7 +3,7 @@
 //! A64FX has no other dot products. Registers may have any length: it is asked for in each call.
 
 pub(super) mod columns;
-mod gemv;
+pub(super) mod gemv;
 mod panel;
 mod product;
 

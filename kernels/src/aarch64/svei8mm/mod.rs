@@ -1,9 +1,8 @@
-//! Kernels for CPUs with `neon,dotprod,i8mm,sve` and vectors of at least 256 bits: the micro-kernel of many tokens.
-//! Everything else is that of the tier below. So are products of few tokens. Neoverse V1 has half as many units for
-//! registers of 256 bits, and by its model the loops of the tier `sve` take 0.91 (Q4_0, one token) to 0.66 (Q6_K, four) of
-//! those below; but theirs has the scales brought into order before, which has not been counted, nor run on such a core.
+//! Kernels for CPUs with `neon,dotprod,i8mm,sve` and vectors of at least 256 bits: the micro-kernel of many tokens, and
+//! products of few where SVE is faster. Everything else is that of the tier below.
 
 mod build;
+mod gemv;
 mod panel;
 mod product;
 
@@ -26,6 +25,7 @@ impl Tier for This {
     type Floats = neon::This;
 
     fn panels<F: Source>() -> PanelKernel {
-        PanelKernel { build: build::build::<F>, micro: panel::micro, ..below::This::panels::<F>() }
+        let below = below::This::panels::<F>();
+        PanelKernel { build: build::build::<F>, micro: panel::micro, gemv: gemv::gemv::<F>(below.gemv), ..below }
     }
 }
