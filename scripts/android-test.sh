@@ -5,6 +5,8 @@
 # run. Otherwise they are linked against generated stubs and run under qemu, with musl's C library in place of Android's:
 # see scripts/android-kit.sh. The last line says which it was. LINK_ONLY=1 runs nothing.
 #
+# The files that tests read are in the programs: nothing else is pushed, and under qemu nothing of the checkout opened.
+#
 # Left out are tests that start other programs: those of the command line, and the house rules, which ask cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,18 +59,14 @@ if [ "${kit-}" ]; then
   all_done
 else
   ran="run on $(adb shell getprop ro.product.model | tr -d '\r')"
-  # The files that tests read lie where they look for them: beside the folder of their crate.
   push=$work/halfbyte-tests
-  mkdir -p "$push"/{programs,tmp,tests/tests,cli}
-  cp -r tests/tests/golden "$push/tests/tests"
-  cp -r cli/models "$push/cli"
-  cp -r models "$push"
+  mkdir -p "$push"/{programs,tmp}
   while read -r program; do cp "$program" "$push/programs"; done <"$work/tests"
   cat >"$push/run" <<'PHONE'
-cd "${0%/*}/tests" || exit 1
-export CARGO_MANIFEST_DIR="$PWD" TMPDIR="$PWD/../tmp"
-chmod 755 ../programs/*
-for program in ../programs/*; do
+cd "${0%/*}" || exit 1
+export TMPDIR="$PWD/tmp"
+chmod 755 programs/*
+for program in programs/*; do
   "$program" --show-output 2>&1 || { echo "error: $program failed"; exit 1; }
 done
 PHONE

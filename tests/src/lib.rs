@@ -1,34 +1,25 @@
 //! Shared pieces of the cross-crate tests: golden models, GGUF files taken apart, comparison of logits.
 
 mod experts;
+mod files;
 mod golden;
 mod parts;
 mod requests;
 
 pub use experts::{EXPERTS, experts_model};
+pub use files::bundled;
+#[cfg(target_os = "android")]
+pub use files::written;
 pub use golden::{Case, Golden, Truth};
 pub use parts::{Part, Parts};
 pub use requests::{Random, alone, random_request, read, tiny_mimo};
 
 use std::fs;
 
-use std::{env, path::PathBuf};
+use std::env;
 
 use halfbyte::{Isa, KvType, LoadOptions, Model, RuntimeError, Session, SessionOptions};
 use halfbyte_formats::gguf::Gguf;
-
-/// The folder of this crate, from which tests find the files of the workspace. As cargo says where the test runs, which
-/// on a phone stands for a copy, or else as it was compiled.
-#[must_use]
-pub fn folder() -> PathBuf {
-    env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
-}
-
-/// The file of a bundled model in Q4_0.
-#[must_use]
-pub fn bundled(name: &str) -> PathBuf {
-    folder().join(format!("../cli/models/{name}-q4_0.gguf"))
-}
 
 /// The instruction sets this machine has, best first. With `BEST_TIER_ONLY` in the environment it is the best alone:
 /// where every instruction is emulated, and other jobs run the others.

@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf, process::Command, thread};
 
 use halfbyte::{KvType, Load, LoadOptions, Model, SessionOptions};
-use halfbyte_tests::{bundled, folder, memory};
+use halfbyte_tests::{bundled, committed, memory};
 
 /// How far the estimate may be from what is measured, mapped files included.
 const TOLERANCE: f64 = 0.03;
@@ -33,7 +33,7 @@ fn child() {
     // What any model brings with it, and what the allocator keeps; the stack it takes goes with its thread.
     let small = load.clone();
     let warm_up = move || {
-        let path = folder().join("tests/golden/phimoe.gguf");
+        let path = committed!("tests/golden/phimoe.gguf");
         let session = Model::open_with(path, &small).and_then(|model| model.session(&SessionOptions::default()));
         session.expect("a session").push_tokens(&[1; 100]).expect("it fits");
     };

@@ -259,11 +259,23 @@ fn runtime_modules_depend_one_way() {
     );
 }
 
-/// Where a program was compiled says nothing on a phone: tests ask one place of their crate for the files they read. What
-/// lies outside the repository is not there anyway.
+/// crates.io takes packages up to 10 MiB.
 #[test]
-fn tests_find_their_files_where_they_run() {
-    let places = ["runtime/src/models/tests.rs", "tests/src/lib.rs", "tests/tests/house_rules.rs"];
+fn bundled_models_are_small() {
+    let sizes = fs::read_dir(root().join("cli/models")).expect("the folder").map(|entry| {
+        let entry = entry.expect("a file");
+        (entry.path(), entry.metadata().expect("a size").len())
+    });
+    let sizes: Vec<_> = sizes.collect();
+    assert!(sizes.iter().all(|(_, bytes)| *bytes <= 8 << 20), "{sizes:?}");
+    assert!(sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() < 10 << 20, "{sizes:?}");
+}
+
+/// Where a program was compiled says nothing on a phone: there tests have the files they read in them. What lies outside
+/// the repository is not there anyway.
+#[test]
+fn tests_carry_their_files() {
+    let places = ["tests/src/files.rs", "tests/tests/house_rules.rs"];
     let built_there = ["env!(\"CARGO", "_MANIFEST_DIR\")"].concat();
     let breaks = |line: &str| line.contains(&built_there) && !line.contains("shared") && !line.contains("Cargo.toml");
     let on_a_phone = sources().into_iter().filter(|source| {

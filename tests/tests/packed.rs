@@ -9,7 +9,7 @@ use halfbyte_formats::{
     gguf::{Array, Gguf, Value},
     quant::{Mix, PanelType},
 };
-use halfbyte_tests::{Golden, Part, Parts, bits, folder, logits_of, model_on, nmse, options_on, session_on};
+use halfbyte_tests::{Golden, Part, Parts, bits, bundled, logits_of, model_on, nmse, options_on, session_on};
 
 const MIXES: [&str; 6] = ["q4_0", "q4_k_m", "q4_mixed", "q6_k", "q8_0", "q5_0"];
 const TOKENS: [u32; 21] = [1, 5, 9, 2, 7, 7, 3, 0, 11, 6, 4, 8, 2, 2, 10, 12, 1, 3, 5, 13, 14];
@@ -56,10 +56,14 @@ fn logits(file: &Gguf, isa: Isa, tokens: &[u32]) -> Vec<f32> {
     logits_of(&model, KvType::F16, 8, tokens).expect("finite logits")
 }
 
+/// A file in memory.
+fn read(name: &str) -> Gguf {
+    Gguf::from_bytes(fs::read(bundled(name)).expect("there")).expect("a model")
+}
+
 /// A bundled model of which two layers are left, decoded.
-fn bundled(name: &str) -> Parts {
-    let path = halfbyte_tests::bundled(name);
-    let mut parts = Parts::of(&Gguf::from_bytes(fs::read(path).expect("there")).expect("a model"));
+fn two_layers(name: &str) -> Parts {
+    let mut parts = Parts::of(&read(name));
     let deep = |name: &str| (2..100).any(|n| name.starts_with(&format!("blk.{n}.")));
     parts.tensors.retain(|tensor| !deep(&tensor.name));
     parts
@@ -81,11 +85,11 @@ fn stack(parts: &mut Parts, names: &[String], into: &str) {
 
 /// Models large enough for every panel: each family, tied and untied heads, stacked tensors.
 fn models() -> Vec<(&'static str, &'static str, Parts)> {
-    let mut qwen2 = bundled("tiny-mimo");
+    let mut qwen2 = two_layers("tiny-mimo");
     set_layers(&mut qwen2, "qwen2");
     let mut tied = qwen2.clone();
     tied.take_tensor("output.weight");
-    let mut phimoe = bundled("tiny-phimoe");
+    let mut phimoe = two_layers("tiny-phimoe");
     set_layers(&mut phimoe, "phimoe");
     // The same weights without biases, as phi3 has them.
     let mut phi3 = qwen2.clone();
@@ -156,9 +160,7 @@ fn golden_models_are_packed_as_far_as_they_can_be() {
 
 #[test]
 fn a_sidecar_is_packed_like_a_model() {
-    let folder = folder().join("../cli/models");
-    let open = |name: &str| Gguf::from_bytes(fs::read(folder.join(name)).expect("there")).expect("a file");
-    let (trunk, sidecar) = (open("tiny-mimo-q4_0.gguf"), open("mtp-tiny-mimo-q4_0.gguf"));
+    let (trunk, sidecar) = (read("tiny-mimo"), read("mtp-tiny-mimo"));
     let (trunk_packed, sidecar_packed) = (packed(&trunk), packed(&sidecar));
     assert!(sidecar_packed.tensor("blk.8.nextn.eh_proj.weight").is_some_and(|tensor| tensor.panels().is_some()));
     for isa in rounding_tiers() {

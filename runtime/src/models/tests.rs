@@ -1,7 +1,5 @@
 //! Tokens of several sequences in one pass have the bits that each would have alone.
 
-use std::{env, path::PathBuf};
-
 use halfbyte_formats::gguf::Gguf;
 use halfbyte_kernels::KvType;
 
@@ -15,16 +13,20 @@ use crate::{
 const CONTEXT: usize = 300;
 const BATCH: usize = 96;
 
-/// The file of a golden model: in the folder of the workspace as cargo says where the test runs, which on a phone stands
-/// for a copy, or else as it was compiled.
-pub(crate) fn golden(name: &str) -> PathBuf {
-    let folder = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    PathBuf::from(folder).join("../tests/tests/golden").join(name)
+/// The file of a golden model: in the program, as phones have nothing else.
+pub(crate) fn golden(name: &str) -> &'static [u8] {
+    macro_rules! files {
+        ($($name:literal),*) => {
+            [$(($name, include_bytes!(concat!("../../../tests/tests/golden/", $name, ".gguf")).as_slice())),*]
+        };
+    }
+    let files = files!("mimo", "tied", "phi3-window", "phi4-mini", "phimoe");
+    files.into_iter().find(|(found, _)| *found == name).expect("a golden model").1
 }
 
 fn model(name: &str) -> Model {
     let options = LoadOptions { threads: Some(2), ..LoadOptions::default() };
-    Model::from_gguf(&Gguf::open(golden(name)).expect("a golden model"), None, &options).expect("a valid model")
+    Model::from_gguf(&Gguf::from_bytes(golden(name)).expect("a golden model"), None, &options).expect("a valid model")
 }
 
 fn token(model: &Model, sequence: usize, position: usize) -> u32 {
@@ -81,7 +83,7 @@ fn check(name: &str, kv: KvType, lengths: &[usize], chunk: usize) {
 
 #[test]
 fn a_pass_of_many_has_the_bits_of_many_passes() {
-    for name in ["mimo.gguf", "phi3-window.gguf", "phimoe.gguf", "phi4-mini.gguf"] {
+    for name in ["mimo", "phi3-window", "phimoe", "phi4-mini"] {
         for kv in [KvType::F16, KvType::F32, KvType::Int8] {
             if kv == KvType::Int8 && KvCache::new(Budget::default().lease(), model(name).config(), kv, 64).is_err() {
                 continue;
@@ -90,13 +92,13 @@ fn a_pass_of_many_has_the_bits_of_many_passes() {
             check(name, kv, &[5, 130, 254, 62], 37);
         }
     }
-    check("mimo.gguf", KvType::F16, &[70], 60);
-    check("mimo.gguf", KvType::F16, &(0..MAX_SEQUENCES).map(|n| 1 + 3 * n).collect::<Vec<_>>(), 33);
+    check("mimo", KvType::F16, &[70], 60);
+    check("mimo", KvType::F16, &(0..MAX_SEQUENCES).map(|n| 1 + 3 * n).collect::<Vec<_>>(), 33);
 }
 
 #[test]
 fn a_pass_of_many_has_limits() {
-    let model = model("mimo.gguf");
+    let model = model("mimo");
     let never = CancelToken::default();
     let exec = Exec::new(model.kernels(), model.team(), &never);
     let mut scratch = Scratch::of(&mut model.budget().lease(), &model, 40, CONTEXT).expect("memory");

@@ -23,11 +23,11 @@ use crate::{
 fn model_with(name: &str, budget: Budget) -> Model {
     let mut options = LoadOptions::default();
     (options.threads, options.budget) = (Some(1), budget);
-    Model::from_gguf(&Gguf::open(golden(name)).expect("a golden model"), None, &options).expect("a valid model")
+    Model::from_gguf(&Gguf::from_bytes(golden(name)).expect("a golden model"), None, &options).expect("a valid model")
 }
 
 fn model() -> Model {
-    model_with("mimo.gguf", Budget::default())
+    model_with("mimo", Budget::default())
 }
 
 /// The cache of a sequence of `len` tokens, and the tokens.
@@ -223,12 +223,12 @@ fn other_models_and_places() {
     let prefixes = filled(&model, &[(KvType::F16, 1, 70)]);
     prefixes.save(folder.file()).expect("a file");
     // One weight less significant bit.
-    let mut bytes = fs::read(golden("mimo.gguf")).expect("a golden model");
+    let mut bytes = golden("mimo").to_vec();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let options = LoadOptions { threads: Some(1), ..LoadOptions::default() };
     let other = Model::from_gguf(&Gguf::from_bytes(bytes).expect("valid"), None, &options).expect("a valid model");
-    for other in [other, model_with("tied.gguf", Budget::default())] {
+    for other in [other, model_with("tied", Budget::default())] {
         let found = PrefixCache::new(&other, usize::MAX).load(folder.file()).expect_err("another model").to_string();
         assert!(found.contains("another model"), "{found}");
     }
@@ -253,7 +253,7 @@ fn limits_of_memory() {
     assert!(found.contains(&250) && found.iter().any(|&known| known < 250), "{found:?}");
     // A budget that ends at each page in turn: all or nothing.
     for pages in 0..8 {
-        let poor = model_with("mimo.gguf", Budget::new(pages * page + page / 2, BudgetMode::Enforce));
+        let poor = model_with("mimo", Budget::new(pages * page + page / 2, BudgetMode::Enforce));
         let prefixes = PrefixCache::new(&poor, usize::MAX);
         let found = prefixes.load(folder.file()).expect_err("too little");
         assert!(matches!(found, RuntimeError::BudgetExceeded { .. }), "{found}");
@@ -261,7 +261,7 @@ fn limits_of_memory() {
     }
     // What is kept goes when somebody needs the memory, and not what somebody uses.
     let budget = Budget::new(8 * page, BudgetMode::Enforce);
-    let exact = model_with("mimo.gguf", budget.clone());
+    let exact = model_with("mimo", budget.clone());
     let prefixes = PrefixCache::new(&exact, usize::MAX);
     prefixes.load(folder.file()).expect("it fits");
     let (held, _) = prefixes.find(FactorSet::Short, KvType::F16, &tokens(2, 250)).expect("memory");
@@ -318,7 +318,7 @@ fn who_adds_loses_nothing_of_others() {
     assert!(matches!(caches[0].add_to(folder.file()), Err(RuntimeError::PrefixFile { .. })));
     assert_eq!(fs::read(folder.file()).expect("the file"), &before[1..]);
     assert_eq!(folder.names(), ["prefixes"]);
-    let poor = model_with("mimo.gguf", Budget::new(1 << 10, BudgetMode::Enforce));
+    let poor = model_with("mimo", Budget::new(1 << 10, BudgetMode::Enforce));
     fs::write(folder.file(), &before).expect("written");
     let found = PrefixCache::new(&poor, usize::MAX).add_to(folder.file());
     assert!(matches!(found, Err(RuntimeError::BudgetExceeded { .. })), "{found:?}");
