@@ -5,7 +5,7 @@
 # run. Otherwise they are linked against generated stubs and run under qemu, with musl's C library in place of Android's:
 # see scripts/android-kit.sh. The last line says which it was. LINK_ONLY=1 runs nothing.
 #
-# The files that tests read are in the programs: nothing else is pushed, and under qemu nothing of the checkout opened.
+# The files that tests read are in the programs: nothing else is pushed.
 #
 # Left out are tests that start other programs: those of the command line, and the house rules, which ask cargo.
 set -euo pipefail
