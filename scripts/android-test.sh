@@ -14,11 +14,7 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
 target=aarch64-linux-android
 need_targets $target
-libraries=(-p halfbyte-formats -p halfbyte-kernels -p halfbyte)
-rest=(-p halfbyte-cli -p halfbyte-tests --bins)
-for test in tests/tests/*.rs; do
-  [ "$test" = tests/tests/house_rules.rs ] || rest+=(--test "$(basename "$test" .rs)")
-done
+packages=(-p halfbyte-formats -p halfbyte-kernels -p halfbyte -p halfbyte-cli -p halfbyte-tests)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -32,16 +28,16 @@ fi
 if { [ "${LINK_ONLY-}" ] || is_phone_there; } && android_ndk; then
   linked="linked with the NDK in $ANDROID_NDK_HOME"
   # What is pushed is a tenth of the size.
-  export CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_STRIP=symbols
+  export CARGO_PROFILE_RELEASE_STRIP=symbols
 else
   linked='linked against generated stubs, without an NDK'
   android_kit "${CARGO_TARGET_DIR:-target}/android-kit"
 fi
-for packages in libraries rest; do
-  declare -n names=$packages
-  cargo test --release --target $target --locked --no-run "${names[@]}" >"$log" 2>&1 || { grep -E '^error' -A 20 "$log" | tail -n 40; exit 1; }
-  executables "$log" >>"$work/tests"
-done
+# One set of packages, see .ci/arm.
+CARGO_PROFILE_RELEASE_DEBUG=none cargo test --release --target $target --locked --no-run "${packages[@]}" --lib --bins \
+  $(named_tests formats kernels runtime tests | grep -v house_rules) >"$log" 2>&1 ||
+  { grep -E '^error' -A 20 "$log" | tail -n 40; exit 1; }
+executables "$log" >"$work/tests"
 count=$(wc -l <"$work/tests")
 ((count)) || { echo "error: cargo named no test program"; exit 1; }
 if [ "${LINK_ONLY-}" ]; then
