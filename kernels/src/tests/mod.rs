@@ -26,10 +26,14 @@ fn cases() -> Config {
     }
 }
 
-/// The table of each instruction set of this CPU. With `BEST_TIER_ONLY` in the environment that of the best alone: where
-/// every instruction is emulated, and other jobs run the others.
+/// Whether every instruction is emulated, and other jobs run other tiers: `BEST_TIER_ONLY` in the environment.
+fn is_emulated() -> bool {
+    std::env::var_os("BEST_TIER_ONLY").is_some()
+}
+
+/// The table of each instruction set of this CPU, or, emulated, of the best.
 fn tables() -> impl Iterator<Item = (Isa, &'static KernelTable)> {
-    let count = if std::env::var_os("BEST_TIER_ONLY").is_some() { 1 } else { usize::MAX };
+    let count = if is_emulated() { 1 } else { usize::MAX };
     Isa::available().take(count).map(|isa| (isa, crate::Kernels::with_isa(isa).expect("available").table()))
 }
 

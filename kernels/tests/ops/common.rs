@@ -52,10 +52,14 @@ pub(crate) fn cases() -> Config {
     }
 }
 
-/// Calls `test` with the kernels of each instruction set there is, and says which. With `BEST_TIER_ONLY` in the
-/// environment it is the first one: where every instruction is emulated, and other jobs run the others.
+/// Whether every instruction is emulated, and other jobs run other tiers: `BEST_TIER_ONLY` in the environment.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os("BEST_TIER_ONLY").is_some()
+}
+
+/// Calls `test` with the kernels of each instruction set there is, or, emulated, of the first one, and says which.
 pub(crate) fn for_each_isa(mut test: impl FnMut(&Kernels)) {
-    let count = if std::env::var_os("BEST_TIER_ONLY").is_some() { 1 } else { usize::MAX };
+    let count = if is_emulated() { 1 } else { usize::MAX };
     for isa in Isa::available().take(count) {
         println!("running on {}", isa.name());
         test(&Kernels::with_isa(isa).expect("available"));
