@@ -167,6 +167,9 @@ def before(program):
                 groups = 1
             if groups:
                 found.setdefault((tile[1] + " packed", int(tile[2])), []).append((groups, body))
+    # They are told by what is in them, so one could be missed: then nothing is to be reported.
+    if wrong := [what for what, parts in found.items() if len(parts) != 2]:
+        sys.exit(f"sve gemv {wrong}: expected two loops before that which multiplies")
     return found
 
 
